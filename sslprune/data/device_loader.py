@@ -1,0 +1,112 @@
+"""Small data sets as uint8 on the training device: batches are indexed, cropped and flipped there.
+
+Every batch is a function of (seed, round, update) alone, so a resumed run needs no random state to be stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from sslprune.data import views
+from sslprune.errors import DatasetError
+
+Channels = tuple[float, float, float]
+"""One number for red, green and blue."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images [B, 3, H, W], float32, scaled to mean 0 and deviation 1; labels and indices [B], int64."""
+
+    images: Tensor
+    labels: Tensor | None
+    indices: Tensor
+
+
+class DeviceLoader:
+    """A data set on the device, as batches by update number.
+
+    Args:
+        images: uint8 [N, H, W, 3].
+        labels: int64 [N], or None.
+        batch: Images a batch; with fewer images than that, each batch is the whole set.
+        mean: Channel means in [0, 1], subtracted.
+        std: Channel deviations in (0, 1], divided by.
+        seed: Decides order and views.
+        padding: See `views.crop`.
+        flip: Whether to flip at random.
+        device: Where the images live.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        *,
+        batch: int,
+        mean: Channels,
+        std: Channels,
+        seed: int,
+        padding: int = 0,
+        flip: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0:
+            raise DatasetError(
+                f"images are {images.dtype} {images.shape}, not uint8 [N, H, W, 3].",
+                "Give decoded images, at least one.",
+            )
+        self.images = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).contiguous()
+        self.labels = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)).to(device)
+        self.batch = min(batch, len(images))
+        self.per_epoch = len(images) // self.batch
+        self._scale = [torch.tensor(values, device=device).view(1, -1, 1, 1) * 255 for values in (mean, std)]
+        self._seed, self._padding, self._flip = seed, padding, flip
+        self._order: tuple[tuple[int, int], Tensor] | None = None
+
+    def __call__(self, round_number: int, update: int) -> tuple[Batch, Generator]:
+        """The batch of one update, and the generator from which the pretext may draw more for it."""
+        epoch, place = divmod(update, self.per_epoch)
+        indices = self._epoch_order(round_number, epoch)[place * self.batch : (place + 1) * self.batch]
+        generator = generator_for(self._seed, "views", round_number, update)
+        images = views.crop(self.images[indices], self._padding, generator)
+        if self._flip:
+            images = views.flip(images, generator)
+        mean, std = self._scale
+        labels = None if self.labels is None else self.labels[indices]
+        return Batch((images.float() - mean) / std, labels, indices), generator
+
+    def _epoch_order(self, round_number: int, epoch: int) -> Tensor:
+        key = (round_number, epoch)
+        if self._order is None or self._order[0] != key:
+            generator = generator_for(self._seed, "order", round_number, epoch)
+            self._order = key, torch.randperm(len(self.images), generator=generator).to(self.images.device)
+        return self._order[1]
+
+
+def generator_for(*what: object) -> Generator:
+    """A CPU generator whose seed is a hash of its purpose, so that no two purposes share a stream."""
+    digest = hashlib.sha256(repr(what).encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of each channel of uint8 [N, H, W, 3] images, in [0, 1], rounded to 4 digits.
+
+    Computed from exact integer sums; a deviation of zero becomes one, so that a constant channel stays finite.
+    """
+    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+    red, green, blue = (_mean_and_deviation(count) for count in counts)
+    return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
+
+
+def _mean_and_deviation(counts: np.ndarray) -> tuple[float, float]:
+    levels, total = np.arange(256), int(counts.sum())
+    mean = int(counts @ levels) / total / 255
+    variance = int(counts @ levels**2) / total / 255**2 - mean * mean
+    return round(mean, 4), round(max(0.0, variance) ** 0.5, 4) or 1.0
