@@ -1,0 +1,1 @@
+"""Which weights stay: magnitude criteria, the ladder's schedule, rewinding, controls, and the descent over them."""
