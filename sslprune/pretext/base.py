@@ -1,0 +1,44 @@
+"""What a pretext task is: views of a batch with targets, a head on the backbone's features, and a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from sslprune.data.device_loader import Batch
+
+
+class Pretext(nn.Module, ABC):
+    """A pretext task. A new one is one file with a subclass, and one line in the registry.
+
+    The head belongs to the pretext: it trains, rewinds and is checkpointed with the network, is never pruned, and is
+    not part of the published backbone.
+
+    Args:
+        num_features: Width of the backbone's pooled features.
+        num_images: Images in the training set (for tasks that treat each as a class of its own).
+        num_classes: Classes of the labels, 0 without labels.
+    """
+
+    needs_labels: ClassVar[bool] = False
+
+    def __init__(self, num_features: int, *, num_images: int, num_classes: int) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Turn a batch of B images into network inputs [V, 3, H, W] and their targets, with V a multiple of B."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """The head: features [V, num_features] -> outputs."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The scalar loss of float32 outputs."""
+
+    def score(self, outputs: Tensor, targets: Tensor) -> float:
+        """How well the task itself is solved, in per cent; what the log and the progress bar show."""
+        return float((outputs.argmax(1) == targets).float().mean() * 100)

@@ -1,0 +1,34 @@
+"""Labels: the supervised control of the paper, an ordinary classifier on the images' own labels."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from sslprune.data.device_loader import Batch
+from sslprune.errors import DatasetError
+from sslprune.pretext.base import Pretext
+
+
+class Labels(Pretext):
+    """One view of each image: V = B. Its head is the last classifier, which the paper never prunes."""
+
+    needs_labels: ClassVar[bool] = True
+
+    def __init__(self, num_features: int, *, num_images: int, num_classes: int) -> None:
+        super().__init__(num_features, num_images=num_images, num_classes=num_classes)
+        self.classifier = nn.Linear(num_features, num_classes)
+
+    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
+        if batch.labels is None:
+            raise DatasetError("the pretext 'labels' needs labels, and this data has none.", "Choose another pretext.")
+        return batch.images, batch.labels
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(features)
+        return logits
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)

@@ -1,0 +1,232 @@
+"""The training loop: one round of a run, from its first update (or from its last checkpoint) to its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslprune.config import Training
+from sslprune.data.device_loader import DeviceLoader
+from sslprune.errors import DivergedError, StepError
+from sslprune.masks import Mask
+from sslprune.pretext.base import Pretext
+from sslprune.train import checkpoint, optim
+from sslprune.train.log import Log
+
+LOG_EVERY = 50
+"""Updates between two lines of the log."""
+
+State = dict[str, Tensor]
+
+
+class Learner(nn.Module):
+    """A backbone and the pretext's head on its pooled features: all that trains, rewinds and is checkpointed."""
+
+    def __init__(self, backbone: nn.Module, pretext: Pretext) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pretext = pretext
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Network inputs [V, 3, H, W] -> the pretext's outputs."""
+        outputs: Tensor = self.pretext(self.backbone(views))
+        return outputs
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part of training that one round makes.
+
+    Args:
+        number: The round.
+        start: Its first update: 0, or k where it starts from rewound weights.
+        total: Where the schedule ends, in updates counted from 0.
+        peak: Peak learning rate; None: the recipe's.
+        snapshot: After how many updates the state is kept to be rewound to; None: nowhere.
+        label: What the progress bar calls it.
+    """
+
+    number: int
+    start: int
+    total: int
+    peak: float | None = None
+    snapshot: int | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Everything that the rounds of one run share.
+
+    Args:
+        training: Optimiser, schedule, views.
+        data: Batches by update number.
+        folder: Where checkpoints go.
+        recipe_sha256: Refuses checkpoints of other recipes.
+        log: The run's log.
+        checkpoint_every: Seconds between two checkpoints inside a round.
+        device: Where the learner lives.
+    """
+
+    training: Training
+    data: DeviceLoader
+    folder: Path
+    recipe_sha256: str
+    log: Log
+    checkpoint_every: float = 60.0
+    device: torch.device = torch.device("cpu")
+
+    def train(self, learner: Learner, weights: Mapping[str, nn.Parameter], mask: Mask, span: Span) -> State:
+        """Train the learner in place through one round; a finished round is read back at once.
+
+        Args:
+            learner: On the device, holding the round's first weights.
+            weights: Its prunable weights.
+            mask: Which of them are kept; the others are exactly 0 after every update, with all that the optimiser
+                remembers of them.
+            span: The round.
+
+        Returns:
+            The state after `span.snapshot` updates, on the CPU; empty where the span has none.
+
+        Raises:
+            DivergedError: The loss became infinite or not a number.
+            StepError: The span is empty, or its snapshot lies outside of it.
+            CheckpointError: A checkpoint is unreadable or of another recipe.
+            StorageError: A checkpoint could not be written.
+        """
+        _check(span)
+        finished, unfinished = self.folder / f"{span.number:02d}.pt", self.folder / "unfinished.pt"
+        if finished.exists():
+            payload = self._read(finished)
+            learner.load_state_dict(payload["learner"])
+            return dict(payload["snapshot"])
+
+        mask = mask.to(self.device)
+        optimizer = optim.build(self.training, learner.parameters())
+        update, kept = span.start, {}
+        if unfinished.exists() and (payload := self._read(unfinished))["round"] == span.number:
+            learner.load_state_dict(payload["learner"])
+            optimizer.load_state_dict(payload["optimizer"])
+            update, kept = payload["update"], payload["snapshot"]
+            self.log.write("resumed", round=span.number, update=update)
+        elif span.snapshot == span.start:
+            kept = _copy(learner)
+
+        step = Stepper(learner, optimizer, mask, weights, compile=self.training.compile)
+        saved = logged = time.monotonic()
+        images = 0
+        with self.log.bar(total=span.total, initial=update, label=span.label) as bar:
+            while update < span.total:
+                batch, generator = self.data(span.number, update)
+                views, targets = learner.pretext.views(batch, generator)
+                lr = optim.rate(self.training, update, total=span.total, per_epoch=self.data.per_epoch, peak=span.peak)
+                loss, outputs = step(views, targets, lr)
+                update += 1
+                images += len(views)
+                bar.update()
+                if update == span.snapshot:
+                    kept = _copy(learner)
+                if update % LOG_EVERY == 0 or update == span.total:
+                    now = time.monotonic()
+                    row = {
+                        "round": span.number,
+                        "update": update,
+                        "epoch": round(update / self.data.per_epoch, 4),
+                        "lr": lr,
+                        "loss": _finite(float(loss), span, update),
+                        "score": round(learner.pretext.score(outputs, targets), 3),
+                        "views_per_s": round(images / max(now - logged, 1e-9), 1),
+                    }
+                    self.log.write("update", **row)
+                    bar.set_postfix_str(
+                        f"loss {row['loss']:.3f}, {row['score']:.1f} %, {row['views_per_s']:.0f} images/s"
+                    )
+                    logged, images = now, 0
+                if update < span.total and time.monotonic() - saved >= self.checkpoint_every:
+                    self._write(
+                        unfinished, learner, kept, round=span.number, update=update, optimizer=optimizer.state_dict()
+                    )
+                    saved = time.monotonic()
+        self._write(finished, learner, kept, round=span.number, update=update)
+        unfinished.unlink(missing_ok=True)
+        return kept
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        return checkpoint.load(path, recipe_sha256=self.recipe_sha256)
+
+    def _write(self, path: Path, learner: Learner, snapshot: State, **more: Any) -> None:
+        payload = {"recipe_sha256": self.recipe_sha256, "learner": learner.state_dict(), "snapshot": snapshot, **more}
+        checkpoint.save(path, payload)
+
+
+class Stepper:
+    """One update: forward, backward, optimiser, mask."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizer: torch.optim.Optimizer,
+        mask: Mask,
+        weights: Mapping[str, nn.Parameter],
+        *,
+        compile: bool = False,
+    ) -> None:
+        learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        learner.train()
+        self.learner, self.optimizer, self.weights = learner, optimizer, weights
+        self.mask = None if mask.kept == mask.prunable else mask
+        self.forward = torch.compile(learner) if compile else learner
+
+    def __call__(self, views: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """Make one update at this learning rate; returns the loss and the outputs, detached."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with _precision(views.device):
+            outputs = self.forward(views.contiguous(memory_format=torch.channels_last))
+        loss = self.learner.pretext.loss(outputs.float(), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.mask is not None:
+            optim.hold(self.mask, self.weights, self.optimizer)
+        return loss.detach(), outputs.detach()
+
+
+def _precision(device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 autocast on CUDA; the CPU trains in fp32, so that a run is the same on every CPU that has the memory."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _copy(learner: Learner) -> State:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in learner.state_dict().items()}
+
+
+def _finite(loss: float, span: Span, update: int) -> float:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss is {loss} at update {update} of round {span.number}.",
+            "Lower training.lr in the recipe, or lengthen training.warmup.",
+        )
+    return loss
+
+
+def _check(span: Span) -> None:
+    if not 0 <= span.start < span.total:
+        raise StepError(
+            f"round {span.number} would train from update {span.start} to {span.total}.",
+            "Let ladder.rewind lie before the end of training.length.",
+        )
+    if span.snapshot is not None and not span.start <= span.snapshot <= span.total:
+        raise StepError(
+            f"the state to rewind to, after {span.snapshot} updates, lies outside a training of {span.total}.",
+            "Let ladder.rewind lie before the end of training.length.",
+        )
