@@ -1,0 +1,16 @@
+"""How good frozen features are: extraction, nearest neighbours, linear probes, and the rows that record them."""
+
+from __future__ import annotations
+
+from sslprune.evaluate.facade import KnnResult, LinearResult, features, knn_eval, linear_eval
+from sslprune.evaluate.transfer import Transfer, evaluate_backbone
+
+__all__ = [
+    "KnnResult",
+    "LinearResult",
+    "Transfer",
+    "evaluate_backbone",
+    "features",
+    "knn_eval",
+    "linear_eval",
+]
