@@ -1,0 +1,54 @@
+"""Save a loaded, fine-tuned or freshly pruned network as a model's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from sslprune.masks import Mask
+from sslprune.models import prunable
+from sslprune.models.head import HeadedBackbone
+from sslprune.zoo.info import info_of
+from sslprune.zoo.manifest import Manifest
+from sslprune.zoo.names import Name
+from sslprune.zoo.write import Evidence, architecture_of, write_model
+
+
+def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Manifest:
+    """Write a network that `sslprune.load` gave, with the weights it has now, so that `load(folder)` gives it back.
+
+    A classifier made by `num_classes=` or `reset_classifier` is saved with it. A published probe is not: it belongs to
+    the weights it was fitted on.
+
+    Args:
+        model: Its attribute `sslprune` names it; its weights outside of `sslprune.mask` are 0.
+        folder: The destination.
+        force: Replace an existing folder.
+
+    Returns:
+        The manifest that was written. Metrics, recipe and seed of the original are not carried over.
+
+    Raises:
+        ManifestError: The network was not loaded by sslprune.
+        MaskError: A pruned weight is not 0: fine-tuned without its mask.
+        OutputExistsError: The folder exists and `force` is not set.
+    """
+    info = info_of(model)
+    if isinstance(model, HeadedBackbone):
+        model = model.backbone
+    kept = {name.removeprefix("backbone."): mask for name, mask in info.mask.items()}
+    mask = Mask({name: kept[name].cpu() for name in prunable(model)})
+    original = info.manifest
+    return write_model(
+        Path(folder),
+        Name.parse(info.name),
+        model,
+        mask,
+        architecture=architecture_of(info.folder),
+        preprocessing=info.preprocessing,
+        licence=original.licence,
+        data_terms=original.data_terms,
+        evidence=Evidence(versions=original.versions),
+        force=force,
+    )
