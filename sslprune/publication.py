@@ -1,0 +1,158 @@
+"""From a trained rung to a model of the zoo: measure it, and write it with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sslprune import jsonl
+from sslprune.data import sources
+from sslprune.data.source import Source
+from sslprune.evaluate.head import write_head
+from sslprune.evaluate.results import versions
+from sslprune.evaluate.transfer import Transfer, evaluate_backbone
+from sslprune.export import sparse_file
+from sslprune.files import write_atomic
+from sslprune.models.head import Head
+from sslprune.prune.lottery import Rung
+from sslprune.run_folder import RunFolder
+from sslprune.setting import Options, Setting
+from sslprune.zoo.manifest import Manifest
+from sslprune.zoo.write import Evidence, Extra, amend, write_lines, write_model
+
+LICENCE = "Apache-2.0"
+"""Of our own weights; the terms of the data that they saw stand beside it."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What every rung of a run is measured on."""
+
+    sources: Sequence[Source]
+    pool: int
+    progress: bool
+
+    @classmethod
+    def of(cls, setting: Setting, options: Options) -> Exam:
+        """The recipe's transfer data; its own data where it names none, nothing where that has no labels."""
+        named = setting.recipe.transfer.data
+        found = [sources.open(spec, data_dir=options.data_dir, download=options.download) for spec in named]
+        candidates = found if named else [setting.source]
+        labelled = [source for source in candidates if source.classes and {"train", "test"} <= set(source.splits())]
+        return cls(labelled, setting.recipe.transfer.pool, options.progress)
+
+    def measure(self, setting: Setting, model: nn.Module, *, name: str, keep: float, seed: int) -> list[Transfer]:
+        """Linear probe and kNN of every stage, on every source."""
+        measured = []
+        for source in self.sources:
+            train, test = source.split("train"), source.split("test")
+            assert train.labels is not None
+            assert test.labels is not None
+            transfer = evaluate_backbone(
+                model,
+                (train.images, train.labels),
+                (test.images, test.labels),
+                name=name,
+                data=source.name,
+                keep=keep,
+                seed=seed,
+                pool=self.pool,
+                classes=source.classes,
+                recipe_sha256=setting.recipe.sha256(),
+                preprocessing=setting.preprocessing,
+                device=setting.loop.device,
+                progress=self.progress,
+            )
+            measured.append(transfer)
+        return measured
+
+
+def write_rung(setting: Setting, folder: RunFolder, rung: Rung, exam: Exam) -> Manifest:
+    """Measure the learner's backbone and write it as a model of the zoo, all or nothing."""
+    recipe, name = setting.recipe, folder.name(rung.round.keep)
+    backbone = setting.learner.backbone
+    measured = exam.measure(setting, backbone, name=str(name), keep=rung.mask.keep, seed=recipe.seed)
+    rows = [row for transfer in measured for row in transfer.rows]
+    heads = {transfer.head.task: partial(_write_head, transfer.head) for transfer in measured if transfer.head}
+    evidence = Evidence(
+        rows=rows,
+        metrics=headline(rows),
+        recipe=recipe.to_toml(),
+        recipe_sha256=recipe.sha256(),
+        seed=recipe.seed,
+        log=[row for row in jsonl.read(setting.loop.log.path) if row.get("round") == rung.round.number],
+        versions=versions(),
+    )
+    return write_model(
+        folder.folder_of(rung.round.keep),
+        name,
+        backbone,
+        rung.mask,
+        architecture=setting.architecture,
+        preprocessing=setting.preprocessing,
+        licence=LICENCE,
+        data_terms=setting.source.terms,
+        evidence=evidence,
+        extra=Extra(heads=heads, rewound=_backbone(rung.origin) if rung.round.number == 0 else None),
+        force=True,
+    )
+
+
+def seal(setting: Setting, folder: RunFolder, last: Rung, exam: Exam) -> None:
+    """End the run: add the ladder's masks and the random floor to the parent, and gather all result rows."""
+    parent = folder.folder_of(1.0)
+    rows = [row for keep in folder.keeps() for row in jsonl.read(folder.folder_of(keep) / "results.jsonl")]
+    rows = [row for row in rows if row["name"] != floor_name(folder)]
+    floor = random_floor(setting, folder, exam)
+    own = [row for row in rows if row["name"] == str(folder.name(1.0))]
+    amend(
+        parent,
+        {
+            "ladder.safetensors": partial(_write_died, last),
+            "results.jsonl": partial(write_lines, rows=[*own, *floor]),
+        },
+    )
+    write_atomic(folder.path / "results.jsonl", partial(write_lines, rows=[*rows, *floor]))
+    folder.finish()
+
+
+def random_floor(setting: Setting, folder: RunFolder, exam: Exam) -> list[dict[str, Any]]:
+    """The same measurements on untrained networks of the same shape, one a seed; seeds once measured are read back."""
+    first = setting.recipe.seed + 1
+    rows: list[dict[str, Any]] = []
+    for seed in range(first, first + setting.recipe.transfer.floor_seeds):
+        measured = folder.path / "floor" / f"seed-{seed}.jsonl"
+        if not measured.exists():
+            network = setting.random_network(seed)
+            transfers = exam.measure(setting, network, name=floor_name(folder), keep=1.0, seed=seed)
+            found = [row for transfer in transfers for row in transfer.rows]
+            write_atomic(measured, partial(write_lines, rows=found))
+        rows += jsonl.read(measured)
+    return rows
+
+
+def floor_name(folder: RunFolder) -> str:
+    """What result rows call the untrained networks of a family's shape."""
+    return f"random-{folder.recipe.arch}"
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """A model's figures, "data/task" -> per cent: each task at the stage chosen on held-out training images."""
+    return {f"{row['data']}/{row['task']}": row["value"] for row in rows if row["protocol"].get("best_stage")}
+
+
+def _backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+
+
+def _write_head(head: Head, path: Path) -> None:
+    write_head(path, head)
+
+
+def _write_died(rung: Rung, path: Path) -> None:
+    sparse_file.write_ladder(path, {name: died.cpu().numpy() for name, died in rung.died.items()}, {})

@@ -1,0 +1,104 @@
+"""A run's folder, `runs/{recipe}-{hash8}/`: checkpoints, log, results, and which models of the zoo came of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslprune.config import Recipe
+from sslprune.errors import ManifestError, OutputExistsError, RunBusyError
+from sslprune.files import write_atomic
+from sslprune.zoo.manifest import Manifest
+from sslprune.zoo.names import Name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a recipe's run keeps its state, and which zoo its models go to.
+
+    Args:
+        recipe: What is run.
+        path: The run's folder.
+        zoo: The local zoo.
+        force: Whether models of another recipe in the zoo may be replaced.
+    """
+
+    recipe: Recipe
+    path: Path
+    zoo: Path
+    force: bool = False
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, runs: Path | None = None, zoo: Path | None = None, force: bool = False) -> RunFolder:
+        """The run's folder below `runs` (default `SSLPRUNE_RUNS`, or ./runs) and the zoo (default `SSLPRUNE_ZOO`)."""
+        from sslprune.zoo.index import local_zoo
+
+        base = runs or Path(os.environ.get("SSLPRUNE_RUNS") or "runs")
+        return cls(recipe, Path(base).expanduser() / recipe.run_name, zoo or local_zoo(), force)
+
+    def name(self, keep: float) -> Name:
+        """The name of this family's model at a keep rate."""
+        recipe = self.recipe
+        return Name(recipe.pretext, recipe.arch, recipe.data.partition(":")[0], recipe.variant, keep)
+
+    def keeps(self) -> tuple[float, ...]:
+        """The nominal keep rates of the family, the unpruned parent's first."""
+        return (1.0, *self.recipe.ladder.rungs)
+
+    def folder_of(self, keep: float) -> Path:
+        """Where the model of a rung lies."""
+        return self.zoo / self.name(keep).folder
+
+    def manifest(self, keep: float) -> Manifest | None:
+        """The manifest of a rung that this recipe has written, or None.
+
+        Raises:
+            OutputExistsError: The zoo has a model of that name from another recipe, and `force` is not set.
+        """
+        try:
+            manifest = Manifest.load(self.folder_of(keep))
+        except ManifestError:
+            return None
+        if manifest.recipe_sha256 == self.recipe.sha256():
+            return manifest
+        if not self.force:
+            raise OutputExistsError(
+                f"{self.folder_of(keep)} holds a model of another recipe.",
+                "Give the recipe a variant, choose another --zoo, or --force to replace it.",
+            )
+        return None
+
+    def finished(self) -> list[Manifest] | None:
+        """The family's manifests if the run has ended and its models are all there, else None."""
+        there = self.manifests()
+        return there if len(there) == len(self.keeps()) and (self.path / "finished.json").exists() else None
+
+    def manifests(self) -> list[Manifest]:
+        """The manifests of those rungs that this recipe has written so far."""
+        found = (self.manifest(keep) for keep in self.keeps())
+        return [manifest for manifest in found if manifest is not None]
+
+    def finish(self) -> None:
+        """State that the run has ended."""
+        names = [str(self.name(keep)) for keep in self.keeps()]
+        write_atomic(self.path / "finished.json", json.dumps({"schema": 1, "models": names}, indent=1) + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; the lock dies with the process.
+
+        Raises:
+            RunBusyError: Another process holds it.
+        """
+        write_atomic(self.path / "recipe.toml", self.recipe.to_toml())
+        with open(self.path / ".lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunBusyError(f"another process trains in {self.path}.", "Wait for it, or stop it.") from error
+            yield

@@ -1,0 +1,141 @@
+"""A recipe made real: its images, its network and pretext, its training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sslprune import models, pretext
+from sslprune.config import Recipe
+from sslprune.data import sources
+from sslprune.data.device_loader import DeviceLoader, channel_statistics
+from sslprune.data.source import Source
+from sslprune.masks import Mask
+from sslprune.models import Preprocessing
+from sslprune.prune.lottery import TrainRound
+from sslprune.prune.rewind import State
+from sslprune.prune.schedule import Round
+from sslprune.train.log import Log
+from sslprune.train.loop import Learner, Loop, Span
+
+
+@dataclass(frozen=True)
+class Options:
+    """What does not decide a run's result, and so is not in its recipe.
+
+    Args:
+        device: "cpu", "cuda", ...
+        data_dir: Where to look for data sets first.
+        download: Whether torchvision may fetch a data set that is missing.
+        progress: Whether to draw progress bars on stderr.
+        checkpoint_every: Seconds between two checkpoints inside a round.
+    """
+
+    device: str = "cpu"
+    data_dir: Path | None = None
+    download: bool = False
+    progress: bool = True
+    checkpoint_every: float = 60.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a run trains with."""
+
+    recipe: Recipe
+    source: Source
+    architecture: str
+    preprocessing: Preprocessing
+    learner: Learner
+    weights: dict[str, nn.Parameter]
+    loop: Loop
+
+    @property
+    def train(self) -> TrainRound:
+        """Trains one round of the descent."""
+        return partial(_train_round, self)
+
+    def random_network(self, seed: int) -> nn.Module:
+        """An untrained network of the same shape: the floor that trained ones are compared with."""
+        return models.build(self.architecture, seed=seed).to(self.loop.device)
+
+
+def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
+    """Open the data and build the network, its pretext and the loop that trains them.
+
+    Args:
+        recipe: What to train.
+        folder: The run's folder, for checkpoints and log.
+        options: Device, data folder, progress.
+
+    Raises:
+        DatasetMissingError: The training data is nowhere.
+        DatasetError: It cannot be used, or lacks the labels that the pretext needs.
+        UnknownPretextError: There is no such pretext.
+        ArchitectureError: There is no such network.
+    """
+    task = pretext.find(recipe.pretext)
+    source = sources.open(recipe.data, data_dir=options.data_dir, download=options.download)
+    train = source.split("train")
+    images = train.images[: recipe.limit]
+    labels = None if train.labels is None or not task.needs_labels else train.labels[: recipe.limit]
+    mean, std = channel_statistics(images)
+
+    architecture = models.registered_name(recipe.arch, source.size)
+    backbone = models.build(architecture, seed=recipe.seed)
+    head = pretext.build(
+        recipe.pretext,
+        backbone.num_features,  # type: ignore[arg-type]
+        num_images=len(images),
+        num_classes=len(source.classes) if task.needs_labels else 0,
+        seed=recipe.seed,
+    )
+    learner = Learner(backbone, head).to(options.device)
+    data = DeviceLoader(
+        images,
+        labels,
+        batch=recipe.training.batch,
+        mean=mean,
+        std=std,
+        seed=recipe.seed,
+        padding=recipe.training.padding,
+        flip=recipe.training.flip,
+        device=options.device,
+    )
+    loop = Loop(
+        recipe.training,
+        data,
+        folder / "rounds",
+        recipe.sha256(),
+        Log(folder / "train.log.jsonl", progress=options.progress),
+        checkpoint_every=options.checkpoint_every,
+        device=torch.device(options.device),
+    )
+    preprocessing = Preprocessing(mean=mean, std=std, size=source.size)
+    return Setting(recipe, source, architecture, preprocessing, learner, models.prunable(backbone), loop)
+
+
+def _train_round(setting: Setting, learner: nn.Module, mask: Mask, this: Round) -> State:
+    assert isinstance(learner, Learner)
+    return setting.loop.train(learner, setting.weights, mask, span(setting.recipe, this, setting.loop.data.per_epoch))
+
+
+def span(recipe: Recipe, this: Round, per_epoch: int) -> Span:
+    """Which updates a round makes: the first all of them, a later one from k to the end, or a schedule of its own.
+
+    After a rewind the schedule goes on from k with a fresh optimiser (the paper does not say whether it restarts).
+    """
+    ladder, total = recipe.ladder, recipe.training.length.updates(per_epoch)
+    k = ladder.rewind.updates(per_epoch)
+    label = f"{recipe.name} keep {this.keep:.4g}"
+    if this.number == 0:
+        return Span(0, 0, total, snapshot=k, label=label)
+    if ladder.mode == "rewind":
+        end = total if ladder.retrain is None else k + ladder.retrain.updates(per_epoch)
+        return Span(this.number, k, end, label=label)
+    end = total if ladder.retrain is None else ladder.retrain.updates(per_epoch)
+    return Span(this.number, 0, end, peak=ladder.retrain_lr, label=label)
