@@ -1,0 +1,93 @@
+"""`sslprune evaluate`: measure a model's frozen features on a labelled data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sslprune.commands.shared import (
+    Subparsers,
+    add_command,
+    add_data,
+    add_device,
+    add_json,
+    print_json,
+    progress,
+    table,
+    use_threads,
+)
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "evaluate",
+        run,
+        "Measure frozen features, stage by stage: linear probe, or nearest neighbours.",
+        example="sslprune evaluate rotnet-resnet20-keep5% --task knn --data digits",
+    )
+    command.add_argument("model", help="a model's name or folder")
+    command.add_argument(
+        "--task", choices=("linear", "knn"), default="linear", help="what to measure (default: linear)"
+    )
+    command.add_argument("--data", required=True, metavar="SOURCE", help="digits, cifar10, cifar100, folder:PATH")
+    command.add_argument("--keep", type=float, metavar="FRACTION", help="the keep rate, where the name leaves it out")
+    command.add_argument("--pool", type=int, default=4, metavar="N", help="pool each stage to N x N (default: 4)")
+    command.add_argument("--seed", type=int, default=0, help="which training images are held out (default: 0)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="also append the rows to this JSON-lines file")
+    add_data(command)
+    add_device(command)
+    add_json(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print one row a stage; the stage chosen on held-out training images is marked."""
+    from sslprune import jsonl
+    from sslprune.data import sources
+    from sslprune.errors import DatasetError
+    from sslprune.evaluate.transfer import evaluate_backbone
+    from sslprune.zoo.info import info_of
+    from sslprune.zoo.load import load
+
+    use_threads(args)
+    model = load(args.model, keep=args.keep, device=args.device)
+    info = info_of(model)
+    source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
+    train, test = source.split("train"), source.split("test")
+    if train.labels is None or test.labels is None:
+        raise DatasetError(f"{args.data} has no labels to evaluate on.", "Give one folder a class, or another source.")
+    rows = evaluate_backbone(
+        model,
+        (train.images, train.labels),
+        (test.images, test.labels),
+        name=info.name,
+        data=source.name,
+        keep=info.keep,
+        seed=args.seed,
+        pool=args.pool,
+        tasks=(args.task,),
+        classes=source.classes,
+        recipe_sha256=info.manifest.recipe_sha256,
+        device=args.device,
+        progress=progress(),
+    ).rows
+    if args.out:
+        jsonl.append(args.out, rows)
+    if args.json:
+        print_json({"schema": 1, "rows": rows})
+        return
+    lines = [
+        [
+            row["layer"],
+            f"{row['value']:.2f} %",
+            f"{row['protocol']['held_out_top1']:.2f} %",
+            row["counts"]["dims"],
+            "<- best on held-out" if row["protocol"]["best_stage"] else "",
+        ]
+        for row in rows
+    ]
+    print(
+        f"{info.name} on {source.name}: {args.task}, {len(train)} training, {len(test)} test images, pool {args.pool}"
+    )
+    print(table(["stage", "test", "held out", "dims", ""], lines))

@@ -1,0 +1,80 @@
+"""`sslprune features`: write a data set's features to a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sslprune.commands.shared import (
+    Subparsers,
+    add_command,
+    add_data,
+    add_device,
+    add_json,
+    add_out,
+    print_json,
+    progress,
+    say,
+    use_threads,
+)
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "features",
+        run,
+        "Write a data set's features (and labels, where it has any) to an .npz file.",
+        example="sslprune features rotnet-resnet20-keep5% --data folder:pictures --out features.npz",
+    )
+    command.add_argument("model", help="a model's name or folder")
+    command.add_argument("--data", required=True, metavar="SOURCE", help="digits, cifar10, cifar100, folder:PATH")
+    command.add_argument("--split", default="train", help="which part of the data (default: train)")
+    command.add_argument("--keep", type=float, metavar="FRACTION", help="the keep rate, where the name leaves it out")
+    command.add_argument("--stage", default="pooled", help="a stage's name, or 'pooled' (default)")
+    command.add_argument("--pool", type=int, default=1, metavar="N", help="pool the stage's map to N x N (default: 1)")
+    add_out(command, "the .npz file: `features` float32 [N, D], `labels` int64 [N]")
+    add_data(command)
+    add_device(command)
+    add_json(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Extract and write."""
+    import numpy as np
+
+    from sslprune.data import sources
+    from sslprune.evaluate.features import extract
+    from sslprune.files import refuse_existing, write_atomic
+    from sslprune.zoo.info import info_of
+    from sslprune.zoo.load import load
+
+    refuse_existing(args.out, force=args.force)
+    use_threads(args)
+    model = load(args.model, keep=args.keep, device=args.device)
+    info = info_of(model)
+    source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
+    split = source.split(args.split)
+    features = extract(
+        model, split.images, stage=args.stage, pool=args.pool, device=args.device, progress=progress()
+    ).numpy()
+    labels = {} if split.labels is None else {"labels": split.labels}
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez(file, allow_pickle=False, features=features, **labels)
+
+    write_atomic(args.out, write)
+    if args.json:
+        print_json(
+            {
+                "schema": 1,
+                "name": info.name,
+                "data": source.name,
+                "split": args.split,
+                "shape": features.shape,
+            }
+        )
+        return
+    say(f"{features.shape[0]} x {features.shape[1]} features of {info.name} -> {args.out}")

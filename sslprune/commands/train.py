@@ -1,0 +1,73 @@
+"""`sslprune train`: run a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from sslprune.commands.shared import (
+    Subparsers,
+    add_command,
+    add_data,
+    add_device,
+    add_json,
+    print_json,
+    progress,
+    rate,
+    say,
+    size,
+    table,
+    use_threads,
+)
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "train",
+        run,
+        "Train without labels, prune down the ladder, measure and write every rung. Run again, it goes on.",
+        example="sslprune train rotnet-resnet20-cifar10-laptop",
+    )
+    command.add_argument("recipe", help="a bundled recipe's name, or a .toml file")
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where run folders go (default: SSLPRUNE_RUNS, or ./runs)"
+    )
+    command.add_argument("--zoo", type=Path, metavar="DIR", help="where models go (default: SSLPRUNE_ZOO)")
+    command.add_argument("--force", action="store_true", help="replace models of another recipe in the zoo")
+    add_data(command)
+    add_device(command)
+    add_json(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the recipe and print the family."""
+    from sslprune import pipeline
+    from sslprune.config import Recipe
+    from sslprune.run_folder import RunFolder
+    from sslprune.setting import Options
+
+    use_threads(args)
+    recipe = Recipe.load(args.recipe)
+    folder = RunFolder.of(recipe, runs=args.runs, zoo=args.zoo, force=args.force)
+    say(f"run {folder.path}, zoo {folder.zoo}")
+    options = Options(device=args.device, data_dir=args.data_dir, download=args.download, progress=progress())
+    manifests = pipeline.run(recipe, folder, options)
+    if args.json:
+        models = [asdict(manifest) for manifest in manifests]
+        print_json({"schema": 1, "run": str(folder.path), "zoo": str(folder.zoo), "models": models})
+        return
+    metrics = sorted({metric for manifest in manifests for metric in manifest.metrics})
+    lines = [
+        [
+            m.name,
+            rate(m.keep),
+            size(m.bytes),
+            *(f"{m.metrics[metric]:.2f}" if metric in m.metrics else "" for metric in metrics),
+        ]
+        for m in manifests
+    ]
+    print(table(["name", "keep", "file", *metrics], lines))
+    say(f"Next: sslprune show {manifests[-1].name}, or sslprune.load({manifests[-1].name!r}) in Python.")
