@@ -23,6 +23,7 @@ from sslprune.config import Recipe
 from sslprune.data import sources
 from sslprune.evaluate.results import Row
 from sslprune.evaluate.transfer import evaluate_backbone
+from sslprune.figures import Curve
 from sslprune.models.preprocess import CIFAR_MEAN, CIFAR_STD, Preprocessing
 from sslprune.run_folder import RunFolder
 from sslprune.setting import Options
@@ -61,6 +62,20 @@ class Family:
             {"family": self.title, "dense_bytes": self.dense_bytes, **asdict(rung)}
             for rung in [*self.rungs, self.floor]
         ]
+
+    def curve(self) -> Curve:
+        """The numbers for a picture."""
+        rungs = self.rungs
+        return Curve(
+            title=self.title,
+            data="digits",
+            keeps=[rung.keep for rung in rungs],
+            linear=[rung.linear for rung in rungs],
+            knn=[rung.knn for rung in rungs],
+            bytes=[rung.bytes for rung in rungs],
+            floor=(self.floor.linear, self.floor.knn),
+            dense_bytes=self.dense_bytes,
+        )
 
 
 def bundled_family(*, say: Callable[[str], None]) -> Family:

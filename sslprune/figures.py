@@ -3,54 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sslprune.errors import MissingExtraError
 from sslprune.files import write_atomic
-
-if TYPE_CHECKING:
-    from sslprune.demo import Family
 
 LINEAR, KNN, BYTES, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 """Okabe and Ito's colours, which colour-blind people tell apart."""
 
 
-def draw_families(path: Path, families: Sequence[Family]) -> None:
-    """Draw accuracy against keep and bytes against keep, one row a family, as a PNG.
+@dataclass(frozen=True)
+class Curve:
+    """A ladder to draw: keep rates from 1 down, and for each top-1 in per cent and the file's bytes.
+
+    Attributes:
+        title: Above the picture.
+        data: What the accuracy was measured on.
+        keeps: Fractions in (0, 1].
+        linear: Linear probe, per cent.
+        knn: Nearest neighbours, per cent.
+        bytes: Of each file.
+        floor: Linear probe and nearest neighbours of untrained networks, per cent.
+        dense_bytes: Of the dense weights in fp32.
+    """
+
+    title: str
+    data: str
+    keeps: Sequence[float]
+    linear: Sequence[float]
+    knn: Sequence[float]
+    bytes: Sequence[int]
+    floor: tuple[float, float]
+    dense_bytes: int
+
+
+def draw(path: Path, curves: Sequence[Curve]) -> None:
+    """Draw accuracy against keep and bytes against keep, one row a ladder, as a PNG.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         StorageError: The picture cannot be written.
     """
-    figure = _figure(len(families))
-    for (accuracy, size), family in zip(figure.subplots(len(families), 2, squeeze=False), families, strict=True):
-        keeps = [rung.keep * 100 for rung in family.rungs]
-        accuracy.plot(keeps, [rung.linear for rung in family.rungs], "o-", color=LINEAR, label="linear probe")
-        accuracy.plot(keeps, [rung.knn for rung in family.rungs], "s-", color=KNN, label="nearest neighbours")
-        for value, colour, word in ((family.floor.linear, LINEAR, "linear"), (family.floor.knn, KNN, "kNN")):
-            accuracy.axhline(value, color=colour, linestyle=":", linewidth=1)
-            accuracy.annotate(
-                f"random network, {word}", (max(keeps), value), fontsize=7, color=colour, va="bottom", ha="left"
-            )
-        accuracy.set_ylabel("top-1 on digits, %")
-        accuracy.set_title(family.title, loc="left", fontsize=9)
-        accuracy.legend(frameon=False, fontsize=8, loc="lower center")
-
-        size.plot(keeps, [rung.bytes / 1e3 for rung in family.rungs], "o-", color=BYTES)
-        size.axhline(family.dense_bytes / 1e3, color=GREY, linestyle=":", linewidth=1)
-        size.annotate("dense fp32 weights", (max(keeps), family.dense_bytes / 1e3), fontsize=7, color=GREY, va="bottom")
-        size.set_yscale("log")
-        size.set_ylabel("file, kB")
-        for axes in (accuracy, size):
-            _keep_axis(axes, keeps)
+    figure = _figure(len(curves))
+    for (left, right), curve in zip(figure.subplots(len(curves), 2, squeeze=False), curves, strict=True):
+        _accuracy(left, curve)
+        _bytes(right, curve)
     write_atomic(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 
-def _keep_axis(axes: Any, keeps: Sequence[float]) -> None:
+def _accuracy(axes: Any, curve: Curve) -> None:
+    percents = [keep * 100 for keep in curve.keeps]
+    lines = (
+        (curve.linear, curve.floor[0], LINEAR, "o", "linear probe"),
+        (curve.knn, curve.floor[1], KNN, "s", "nearest neighbours"),
+    )
+    for values, floor, colour, marker, label in lines:
+        axes.plot(percents, values, marker=marker, color=colour, label=label)
+        axes.axhline(floor, color=colour, linestyle=":", linewidth=1.2, label=f"{label}, random network")
+    axes.set_ylabel(f"top-1 on {curve.data}, %")
+    axes.set_title(curve.title, loc="left", fontsize=9)
+    axes.legend(frameon=False, fontsize=7, loc="best")
+    _keep_axis(axes, percents)
+
+
+def _bytes(axes: Any, curve: Curve) -> None:
+    percents = [keep * 100 for keep in curve.keeps]
+    axes.plot(percents, [size / 1e3 for size in curve.bytes], "o-", color=BYTES, label="sparse file")
+    axes.axhline(curve.dense_bytes / 1e3, color=GREY, linestyle=":", linewidth=1.2, label="dense weights, fp32")
+    axes.set_yscale("log")
+    axes.set_ylabel("kB")
+    axes.legend(frameon=False, fontsize=7, loc="best")
+    _keep_axis(axes, percents)
+
+
+def _keep_axis(axes: Any, percents: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.invert_xaxis()
-    axes.set_xticks(keeps, [f"{keep:.2g}%" if keep < 100 else "100%" for keep in keeps], fontsize=7)
+    axes.set_xticks(percents, [f"{percent:.3g}%" for percent in percents], fontsize=7)
     axes.minorticks_off()
     axes.set_xlabel("weights kept")
     axes.spines[["top", "right"]].set_visible(False)

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         say("2. The whole chain in small: RotNet on digits, a short ladder, sparse files, load by name.")
         families.append(demo.own_family(say=say, progress=progress()))
     families = [family for family in families if family.rungs]
-    figures.draw_families(picture, families)
+    figures.draw(picture, [family.curve() for family in families])
     if args.json:
         print_json(
             {"schema": 1, "picture": str(picture), "rows": [row for family in families for row in family.as_rows()]}
