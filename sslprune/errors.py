@@ -103,6 +103,10 @@ class StorageError(SslpruneError):
     """Writing failed (disk full, no permission); the earlier file, if any, is untouched."""
 
 
+class DeviceError(SslpruneError, ValueError):
+    """This machine, or this build of torch, has no such device."""
+
+
 class MissingExtraError(SslpruneError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

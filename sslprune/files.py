@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -29,27 +30,21 @@ def write_atomic(path: Path, write: bytes | str | Callable[[Path], object]) -> P
         StorageError: The disk is full or not writable; what stood at `path` is untouched.
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
+    with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        if callable(write):
-            write(temporary)
-        else:
-            temporary.write_bytes(write.encode() if isinstance(write, str) else write)
-        temporary.chmod(0o644)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}",
-            "Free some space or choose another place, then try again.",
-        ) from error
-    finally:
-        if temporary is not None:
+        try:
+            if callable(write):
+                write(temporary)
+            else:
+                temporary.write_bytes(write.encode() if isinstance(write, str) else write)
+            temporary.chmod(0o644)
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
             temporary.unlink(missing_ok=True)
     return path
 
@@ -64,33 +59,33 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_existing(path, force=force)
-    try:
+    with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}", "Choose a place you may write to."
-        ) from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            _sync(file)
-        _replace_folder(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}",
-            "Free some space or choose another place, then try again.",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                _sync(file)
+            _replace_folder(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise OutputExistsError where `path` exists and `force` is not set."""
     if path.exists() and not force:
         raise OutputExistsError(f"{path} exists already.", "Give --force to replace it, or another --out.")
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` left beside it when they were killed; nobody may be writing it now."""
+    for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.*"):  # as `tempfile` names them
+        if stray.is_dir():
+            shutil.rmtree(stray, ignore_errors=True)
+        else:
+            stray.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -100,6 +95,17 @@ def sha256(path: Path) -> str:
         while piece := file.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}",
+            "Free some space or choose another place, then try again.",
+        ) from error
 
 
 def _replace_folder(new: Path, path: Path) -> None:

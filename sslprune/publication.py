@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,10 @@ class Exam:
         """Linear probe and kNN of every stage, on every source."""
         measured = []
         for source in self.sources:
-            train, test = source.split("train"), source.split("test")
-            assert train.labels is not None
-            assert test.labels is not None
             transfer = evaluate_backbone(
                 model,
-                (train.images, train.labels),
-                (test.images, test.labels),
+                source.labelled("train"),
+                source.labelled("test"),
                 name=name,
                 data=source.name,
                 keep=keep,
@@ -78,7 +76,8 @@ def write_rung(setting: Setting, folder: RunFolder, rung: Rung, exam: Exam) -> M
     backbone = setting.learner.backbone
     measured = exam.measure(setting, backbone, name=str(name), keep=rung.mask.keep, seed=recipe.seed)
     rows = [row for transfer in measured for row in transfer.rows]
-    heads = {transfer.head.task: partial(_write_head, transfer.head) for transfer in measured if transfer.head}
+    named = [replace(transfer.head, task=head_task(transfer.head.task)) for transfer in measured if transfer.head]
+    heads = {head.task: partial(_write_head, head) for head in named}
     evidence = Evidence(
         rows=rows,
         metrics=headline(rows),
@@ -134,6 +133,16 @@ def random_floor(setting: Setting, folder: RunFolder, exam: Exam) -> list[dict[s
             write_atomic(measured, partial(write_lines, rows=found))
         rows += jsonl.read(measured)
     return rows
+
+
+def head_task(data: str) -> str:
+    """What the head of a data set is called: by its name, or by that of the folder, without the path to it.
+
+    >>> head_task("cifar10"), head_task("folder:photos/My Pets")
+    ('cifar10', 'folder-my-pets')
+    """
+    kind, _, path = data.partition(":")
+    return "-".join([kind, *re.findall(r"[a-z0-9._]+", Path(path).name.lower())])[:64]
 
 
 def floor_name(folder: RunFolder) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sslprune.config import Recipe
 from sslprune.errors import ManifestError, OutputExistsError, RunBusyError
-from sslprune.files import write_atomic
+from sslprune.files import sweep, write_atomic
 from sslprune.zoo.manifest import Manifest
 from sslprune.zoo.names import Name
 
@@ -58,17 +58,18 @@ class RunFolder:
         """The manifest of a rung that this recipe has written, or None.
 
         Raises:
-            OutputExistsError: The zoo has a model of that name from another recipe, and `force` is not set.
+            OutputExistsError: Something else is there, such as another recipe's model, and `force` is not set.
         """
+        path = self.folder_of(keep)
         try:
-            manifest = Manifest.load(self.folder_of(keep))
+            manifest = Manifest.load(path)
+            if manifest.recipe_sha256 == self.recipe.sha256():
+                return manifest
         except ManifestError:
-            return None
-        if manifest.recipe_sha256 == self.recipe.sha256():
-            return manifest
-        if not self.force:
+            pass  # nothing there, or nothing that this version can read
+        if path.exists() and not self.force:
             raise OutputExistsError(
-                f"{self.folder_of(keep)} holds a model of another recipe.",
+                f"{path} is not of this recipe.",
                 "Give the recipe a variant, choose another --zoo, or --force to replace it.",
             )
         return None
@@ -101,4 +102,13 @@ class RunFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunBusyError(f"another process trains in {self.path}.", "Wait for it, or stop it.") from error
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half written; `recipe.toml` alone is written without the lock."""
+        for stray in self.path.rglob(".*.tmp"):
+            if not stray.name.startswith(".recipe.toml."):
+                stray.unlink(missing_ok=True)
+        for keep in self.keeps():
+            sweep(self.folder_of(keep))

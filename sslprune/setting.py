@@ -20,7 +20,7 @@ from sslprune.prune.lottery import TrainRound
 from sslprune.prune.rewind import State
 from sslprune.prune.schedule import Round
 from sslprune.train.log import Log
-from sslprune.train.loop import Learner, Loop, Span
+from sslprune.train.loop import Learner, Loop, Span, check
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
         DatasetError: It cannot be used, or lacks the labels that the pretext needs.
         UnknownPretextError: There is no such pretext.
         ArchitectureError: There is no such network.
+        StepError: A round would be empty, or W_k lies outside of the training.
     """
     task = pretext.find(recipe.pretext)
     source = sources.open(recipe.data, data_dir=options.data_dir, download=options.download)
@@ -106,6 +107,8 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
         flip=recipe.training.flip,
         device=options.device,
     )
+    for number in (0, 1) if recipe.ladder.rungs else (0,):  # the later ones are as long: refused now, not after hours
+        check(span(recipe, Round(number, 1.0, is_rung=False), data.per_epoch))
     loop = Loop(
         recipe.training,
         data,

@@ -56,7 +56,7 @@ class DeviceLoader:
         flip: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0:
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) == 0:
             raise DatasetError(
                 f"images are {images.dtype} {images.shape}, not uint8 [N, H, W, 3].",
                 "Give decoded images, at least one.",

@@ -60,3 +60,14 @@ class Source:
         if name not in self.readers:
             raise DatasetError(f"{self.name} has no split {name!r}.", f"Choose one of: {', '.join(self.readers)}.")
         return self.readers[name]()
+
+    def labelled(self, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The images and labels of one split.
+
+        Raises:
+            DatasetError: There is no such split, or it has no labels.
+        """
+        split = self.split(name)
+        if split.labels is None:
+            raise DatasetError(f"{self.name} has no labels.", "Give one folder a class, or choose another data set.")
+        return split.images, split.labels

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from sslprune.config import Training
 from sslprune.data.device_loader import DeviceLoader
 from sslprune.errors import DivergedError, StepError
 from sslprune.masks import Mask
 from sslprune.pretext.base import Pretext
+from sslprune.prune.rewind import State, snapshot
 from sslprune.train import checkpoint, optim
 from sslprune.train.log import Log
 
 LOG_EVERY = 50
 """Updates between two lines of the log."""
-
-State = dict[str, Tensor]
 
 
 class Learner(nn.Module):
@@ -98,12 +97,12 @@ class Loop:
             The state after `span.snapshot` updates, on the CPU; empty where the span has none.
 
         Raises:
-            DivergedError: The loss became infinite or not a number.
+            DivergedError: The loss, or what was learned, became infinite or not a number.
             StepError: The span is empty, or its snapshot lies outside of it.
             CheckpointError: A checkpoint is unreadable or of another recipe.
             StorageError: A checkpoint could not be written.
         """
-        _check(span)
+        check(span)
         finished, unfinished = self.folder / f"{span.number:02d}.pt", self.folder / "unfinished.pt"
         if finished.exists():
             payload = self._read(finished)
@@ -119,7 +118,7 @@ class Loop:
             update, kept = payload["update"], payload["snapshot"]
             self.log.write("resumed", round=span.number, update=update)
         elif span.snapshot == span.start:
-            kept = _copy(learner)
+            kept = snapshot(learner)
 
         step = Stepper(learner, optimizer, mask, weights, compile=self.training.compile)
         saved = logged = time.monotonic()
@@ -129,12 +128,13 @@ class Loop:
                 batch, generator = self.data(span.number, update)
                 views, targets = learner.pretext.views(batch, generator)
                 lr = optim.rate(self.training, update, total=span.total, per_epoch=self.data.per_epoch, peak=span.peak)
-                loss, outputs = step(views, targets, lr)
+                with _global_randomness(generator, self.device):
+                    loss, outputs = step(views, targets, lr)
                 update += 1
                 images += len(views)
                 bar.update()
                 if update == span.snapshot:
-                    kept = _copy(learner)
+                    kept = snapshot(learner)
                 if update % LOG_EVERY == 0 or update == span.total:
                     now = time.monotonic()
                     row = {
@@ -156,6 +156,8 @@ class Loop:
                         unfinished, learner, kept, round=span.number, update=update, optimizer=optimizer.state_dict()
                     )
                     saved = time.monotonic()
+        if not all(bool(tensor.isfinite().all()) for tensor in learner.state_dict().values()):
+            raise _diverged("what was learned is not finite", span, update)
         self._write(finished, learner, kept, round=span.number, update=update)
         unfinished.unlink(missing_ok=True)
         return kept
@@ -206,20 +208,37 @@ def _precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def _copy(learner: Learner) -> State:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in learner.state_dict().items()}
+@contextmanager
+def _global_randomness(generator: Generator, device: torch.device) -> Iterator[None]:
+    """Dropout and its like draw from the global state: let that follow from the update, too, and be put back after."""
+    seed = int(torch.randint(2**32, (), generator=generator))
+    accelerated = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if accelerated else []):
+        torch.default_generator.manual_seed(seed)
+        if accelerated:
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 def _finite(loss: float, span: Span, update: int) -> float:
     if not math.isfinite(loss):
-        raise DivergedError(
-            f"the loss is {loss} at update {update} of round {span.number}.",
-            "Lower training.lr in the recipe, or lengthen training.warmup.",
-        )
+        raise _diverged(f"the loss is {loss}", span, update)
     return loss
 
 
-def _check(span: Span) -> None:
+def _diverged(what: str, span: Span, update: int) -> DivergedError:
+    return DivergedError(
+        f"{what} at update {update} of round {span.number}.",
+        "Lower training.lr in the recipe, or lengthen training.warmup.",
+    )
+
+
+def check(span: Span) -> None:
+    """Refuse a span that is empty, or whose snapshot lies outside of it.
+
+    Raises:
+        StepError: It is such a span.
+    """
     if not 0 <= span.start < span.total:
         raise StepError(
             f"round {span.number} would train from update {span.start} to {span.total}.",

@@ -1,0 +1,135 @@
+"""A batch is a function of seed, round and update; an epoch sees every image at most once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sslprune.data.device_loader import DeviceLoader, channel_statistics, generator_for
+from sslprune.errors import DatasetError
+
+IMAGES = np.random.default_rng(0).integers(1, 256, (12, 5, 5, 3), np.uint8)
+MEAN, STD = (0.5, 0.25, 0.75), (0.25, 0.5, 1.0)
+
+
+def loader(count: int = 12, batch: int = 4, seed: int = 0, **options) -> DeviceLoader:
+    options = {"padding": 1, "flip": True, "mean": MEAN, "std": STD, **options}
+    return DeviceLoader(IMAGES[:count], np.arange(count), batch=batch, seed=seed, **options)
+
+
+def pixels(batch_images: Tensor) -> Tensor:
+    """Back to 0..255, as float."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (batch_images * std + mean) * 255
+
+
+places = st.tuples(st.integers(0, 3), st.integers(0, 30))
+
+
+@given(st.lists(places, min_size=1, max_size=6), places, st.integers(0, 2**31 - 1))
+def test_a_batch_depends_on_nothing_that_was_asked_before(
+    before: list[tuple[int, int]], place: tuple[int, int], seed: int
+) -> None:
+    fresh, used = loader(seed=seed), loader(seed=seed)
+    for earlier in before:
+        used(*earlier)
+    (one, one_generator), (other, other_generator) = fresh(*place), used(*place)
+    assert torch.equal(one.images, other.images)
+    assert torch.equal(one.labels, other.labels)
+    assert torch.equal(one.indices, other.indices)
+    assert torch.equal(one_generator.get_state(), other_generator.get_state())
+
+
+@given(st.integers(1, 12), st.integers(1, 15), st.integers(0, 3), st.integers(0, 5))
+def test_an_epoch_sees_every_image_at_most_once_and_leaves_out_less_than_a_batch(
+    count: int, batch: int, round_number: int, epoch: int
+) -> None:
+    data = loader(count, batch)
+    updates = range(epoch * data.per_epoch, (epoch + 1) * data.per_epoch)
+    batches = [data(round_number, update)[0] for update in updates]
+    seen = torch.cat([each.indices for each in batches]).tolist()
+    assert len(seen) == len(set(seen))
+    assert all(len(each.images) == min(batch, count) for each in batches)
+    assert count - len(seen) < min(batch, count)
+
+
+def test_rounds_epochs_updates_and_seeds_differ() -> None:
+    def order(data: DeviceLoader, round_number: int, epoch: int) -> list[int]:
+        return [int(i) for update in range(3) for i in data(round_number, epoch * 3 + update)[0].indices]
+
+    orders = [order(loader(seed=seed), n, epoch) for seed in (0, 1) for n in (0, 1) for epoch in (0, 1)]
+    assert len({tuple(each) for each in orders}) == 8
+    whole = loader(batch=12, padding=2)
+    batches = [whole(n, update)[0] for n in (0, 1) for update in (0, 1)]
+    shown = [each.images[each.indices.argsort()] for each in batches]
+    assert all(not torch.equal(shown[i], shown[j]) for i in range(4) for j in range(i))
+
+
+def test_without_views_a_batch_is_the_normalised_images_with_their_labels() -> None:
+    batch, _ = loader(padding=0, flip=False)(0, 1)
+    assert batch.images.dtype == torch.float32
+    assert batch.images.shape == (4, 3, 5, 5)
+    assert torch.equal(batch.labels, batch.indices)
+    expected = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)[batch.indices].float()
+    assert torch.allclose(pixels(batch.images), expected, atol=1e-3)
+
+
+def test_with_views_every_pixel_comes_from_the_own_image_or_the_black_border() -> None:
+    batch, _ = loader(batch=12, padding=2)(0, 0)
+    moved = 0
+    for view, index in zip(pixels(batch.images).round().byte(), batch.indices.tolist(), strict=True):
+        colours = {tuple(colour) for colour in IMAGES[index].reshape(-1, 3).tolist()} | {(0, 0, 0)}
+        assert {tuple(colour) for colour in view.permute(1, 2, 0).reshape(-1, 3).tolist()} <= colours
+        moved += not np.array_equal(view.permute(1, 2, 0).numpy(), IMAGES[index])
+    assert moved > 6
+
+
+def test_data_without_labels_gives_batches_without() -> None:
+    data = DeviceLoader(IMAGES, None, batch=4, mean=MEAN, std=STD, seed=0)
+    assert data(0, 0)[0].labels is None
+
+
+def test_the_images_given_are_left_alone() -> None:
+    before = IMAGES.copy()
+    loader()(0, 0)[0].images.zero_()
+    assert np.array_equal(IMAGES, before)
+
+
+@pytest.mark.parametrize(
+    "images", [IMAGES.astype(np.float32), IMAGES[0], IMAGES[:0], IMAGES[..., :1], IMAGES.transpose(0, 3, 1, 2)]
+)
+def test_what_is_no_set_of_pictures_is_refused(images: np.ndarray) -> None:
+    with pytest.raises(DatasetError, match="not uint8"):
+        DeviceLoader(images, None, batch=4, mean=MEAN, std=STD, seed=0)
+
+
+def test_no_two_purposes_share_a_stream() -> None:
+    purposes = [(0, "views", 1, 2), (0, "order", 1, 2), (1, "views", 1, 2), (0, "views", 12, 0), (0, "views", 1, 20)]
+    seeds = [generator_for(*purpose).initial_seed() for purpose in purposes]
+    assert len(set(seeds)) == len(seeds)
+    assert generator_for(*purposes[0]).initial_seed() == seeds[0]
+
+
+def test_batches_are_the_same_for_ever() -> None:
+    batch, generator = loader()(2, 7)
+    assert batch.indices.tolist() == [4, 10, 2, 7]
+    assert generator.initial_seed() == 5_291_005_077_739_292_405
+
+
+def test_channel_statistics_are_numpys_rounded_to_four_digits() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (50, 8, 8, 3), np.uint8)
+    images[..., 1] //= 3
+    means, deviations = channel_statistics(images)
+    scaled = images.reshape(-1, 3) / 255
+    assert np.allclose(means, scaled.mean(0), atol=6e-5)
+    assert np.allclose(deviations, scaled.std(0), atol=6e-5)
+    assert all(round(value, 4) == value for value in (*means, *deviations))
+
+
+def test_a_constant_channel_has_deviation_one() -> None:
+    means, deviations = channel_statistics(np.full((3, 2, 2, 3), 51, np.uint8))
+    assert (means, deviations) == ((0.2, 0.2, 0.2), (1.0, 1.0, 1.0))
