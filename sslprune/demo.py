@@ -78,10 +78,16 @@ class Family:
         )
 
 
-def bundled_family(*, say: Callable[[str], None]) -> Family:
-    """Load every rung of the first bundled family by its name and measure it on digits, beside an untrained network."""
+def bundled_family(*, say: Callable[[str], None]) -> Family | None:
+    """Load every rung of the first bundled family by its name and measure it on digits, beside an untrained network.
+
+    Returns:
+        The family; None where no model is bundled.
+    """
     names = [entry.name for entry in open_index().entries if entry.status == "bundled"]
-    first = names[0].family if names else "none"
+    if not names:
+        return None
+    first = names[0].family
     return _measure_family(f"Bundled: {first}", [str(name) for name in names if name.family == first], say=say)
 
 
@@ -98,7 +104,8 @@ def own_family(*, say: Callable[[str], None], progress: bool) -> Family:
 
 def next_step(families: list[Family]) -> str:
     """One line that says what to do next, with a name that works."""
-    names = [rung.name for family in families[:1] for rung in family.rungs if rung.keep < 0.1]
+    there = {str(entry.name) for entry in open_index().entries}  # a family that was trained just now is gone already
+    names = [rung.name for family in families for rung in family.rungs if rung.keep < 0.1 and rung.name in there]
     return (
         f'Next: python -c "import sslprune; print(sslprune.load({names[0]!r}).sslprune)"'
         if names
@@ -112,7 +119,7 @@ def _measure_family(title: str, names: list[str], *, say: Callable[[str], None])
     for name in names:
         model = load(name)
         info = info_of(model)
-        preprocessing = info.preprocessing
+        architecture, preprocessing = info.architecture, info.preprocessing
         rungs.append(_measure(model, name, info.keep, info.manifest.bytes, preprocessing))
         say(f"   {name}: linear {rungs[-1].linear:.1f} %, kNN {rungs[-1].knn:.1f} %")
     random = models.build(architecture, seed=1).eval()
@@ -123,13 +130,10 @@ def _measure_family(title: str, names: list[str], *, say: Callable[[str], None])
 
 def _measure(model: nn.Module, name: str, keep: float, size: int, preprocessing: Preprocessing) -> Measured:
     digits = sources.open("digits")
-    train, test = digits.split("train"), digits.split("test")
-    assert train.labels is not None
-    assert test.labels is not None
     rows = evaluate_backbone(
         model,
-        (train.images, train.labels),
-        (test.images, test.labels),
+        digits.labelled("train"),
+        digits.labelled("test"),
         name=name,
         data="digits",
         keep=keep,

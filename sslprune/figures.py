@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslprune.errors import MissingExtraError
+from sslprune.data.extras import require
 from sslprune.files import write_atomic
 
 LINEAR, KNN, BYTES, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
@@ -88,8 +88,5 @@ def _keep_axis(axes: Any, percents: Sequence[float]) -> None:
 
 
 def _figure(rows: int) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("drawing needs matplotlib.", "Install it: pip install 'sslprune[plot]'") from error
-    return Figure(figsize=(10, 3.4 * rows), layout="constrained")
+    module = require("matplotlib.figure", extra="plot", purpose="drawing")
+    return module.Figure(figsize=(10, 3.4 * rows), layout="constrained")

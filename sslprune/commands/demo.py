@@ -31,16 +31,21 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run both parts, print the tables, draw the picture."""
     from sslprune import demo, figures
+    from sslprune.data.extras import require
+    from sslprune.errors import UnknownModelError
     from sslprune.files import refuse_existing
 
     picture = args.out or Path("sslprune-demo.png")
     refuse_existing(picture, force=args.force or args.out is None)
+    require("matplotlib", extra="plot", purpose="the picture")  # said now, not after the training
     say("1. The bundled networks, trained on CIFAR-10 without labels, on digits they never saw.")
-    families = [demo.bundled_family(say=say)]
+    bundled = demo.bundled_family(say=say)
+    families = [] if bundled is None else [bundled]
     if not args.no_train:
         say("2. The whole chain in small: RotNet on digits, a short ladder, sparse files, load by name.")
         families.append(demo.own_family(say=say, progress=progress()))
-    families = [family for family in families if family.rungs]
+    if not families:
+        raise UnknownModelError("no model is bundled.", "Reinstall sslprune, or run without --no-train.")
     figures.draw(picture, [family.curve() for family in families])
     if args.json:
         print_json(

@@ -11,10 +11,11 @@ from sslprune.commands.shared import (
     add_data,
     add_device,
     add_json,
+    at_least_one,
     print_json,
     progress,
     table,
-    use_threads,
+    use_device,
 )
 
 
@@ -33,7 +34,9 @@ def add(commands: Subparsers) -> None:
     )
     command.add_argument("--data", required=True, metavar="SOURCE", help="digits, cifar10, cifar100, folder:PATH")
     command.add_argument("--keep", type=float, metavar="FRACTION", help="the keep rate, where the name leaves it out")
-    command.add_argument("--pool", type=int, default=4, metavar="N", help="pool each stage to N x N (default: 4)")
+    command.add_argument(
+        "--pool", type=at_least_one, default=4, metavar="N", help="pool each stage to N x N (default: 4)"
+    )
     command.add_argument("--seed", type=int, default=0, help="which training images are held out (default: 0)")
     command.add_argument("--out", type=Path, metavar="FILE", help="also append the rows to this JSON-lines file")
     add_data(command)
@@ -45,22 +48,19 @@ def run(args: argparse.Namespace) -> None:
     """Measure and print one row a stage; the stage chosen on held-out training images is marked."""
     from sslprune import jsonl
     from sslprune.data import sources
-    from sslprune.errors import DatasetError
     from sslprune.evaluate.transfer import evaluate_backbone
     from sslprune.zoo.info import info_of
     from sslprune.zoo.load import load
 
-    use_threads(args)
+    use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
     info = info_of(model)
     source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
-    train, test = source.split("train"), source.split("test")
-    if train.labels is None or test.labels is None:
-        raise DatasetError(f"{args.data} has no labels to evaluate on.", "Give one folder a class, or another source.")
+    train, test = source.labelled("train"), source.labelled("test")
     rows = evaluate_backbone(
         model,
-        (train.images, train.labels),
-        (test.images, test.labels),
+        train,
+        test,
         name=info.name,
         data=source.name,
         keep=info.keep,
@@ -87,7 +87,5 @@ def run(args: argparse.Namespace) -> None:
         ]
         for row in rows
     ]
-    print(
-        f"{info.name} on {source.name}: {args.task}, {len(train)} training, {len(test)} test images, pool {args.pool}"
-    )
+    print(f"{info.name} on {source.name}: {args.task}, {len(train[1])} + {len(test[1])} images, pool {args.pool}")
     print(table(["stage", "test", "held out", "dims", ""], lines))

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     _WRITERS[args.format](model, args.out, args)
     files = [path for path in args.out.rglob("*") if path.is_file()] if args.out.is_dir() else [args.out]
     total = sum(path.stat().st_size for path in files)
-    error = _largest_rounding(model) if args.half and args.format != "mask" else 0.0
+    error = _largest_rounding(model, args.format) if args.half else 0.0
     if args.json:
         document = {"schema": 1, "name": info.name, "format": args.format, "out": str(args.out)}
         print_json({**document, "bytes": total, "max_rounding_error": error})
@@ -60,7 +60,9 @@ def _info(model: Any) -> Any:
 def _sparse(model: Any, out: Path, args: argparse.Namespace) -> None:
     from sslprune.export import sparse_file
 
-    pruned = {name: kept.numpy() for name, kept in _info(model).mask.items() if not bool(kept.all())}
+    # The format rounds only what has a mask; one of ones costs a bit a weight and saves sixteen.
+    masks = _info(model).mask.items()
+    pruned = {name: kept.numpy() for name, kept in masks if args.half or not bool(kept.all())}
     arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     sparse_file.write(out, arrays, pruned, metadata=_facts(model), values="fp16" if args.half else "fp32")
 
@@ -74,40 +76,59 @@ def _mask(model: Any, out: Path, args: argparse.Namespace) -> None:
 
 
 def _dense(model: Any, out: Path, args: argparse.Namespace) -> None:
-    """timm's layout: `timm.create_model("local-dir:OUT", pretrained=True)` opens it."""
+    """timm's layout: `timm.create_model("local-dir:OUT", pretrained=True)` opens it.
+
+    Raises:
+        SparseFileError: A number is too large for fp16.
+    """
     import json
 
     import torch
     from safetensors.torch import save_file
 
+    from sslprune.errors import SparseFileError
     from sslprune.files import new_folder
     from sslprune.zoo.names import Name
-    from sslprune.zoo.write import architecture_of, config
+    from sslprune.zoo.write import config
 
     info = _info(model)
     state = {
         name: (tensor.half() if args.half and tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    with new_folder(out, force=args.force) as draft, torch.no_grad():
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise SparseFileError(f"{name} has a number that is too large for fp16.", "Export without --half.")
+    with new_folder(out, force=args.force) as draft:
         save_file(state, draft / "model.safetensors", metadata={"format": "pt"})
-        table = config(Name.parse(info.name), model, architecture_of(info.folder), info.preprocessing)
+        table = config(Name.parse(info.name), model, info.architecture, info.preprocessing)
         (draft / "config.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def _facts(model: Any) -> dict[str, str]:
-    from sslprune.zoo.write import architecture_of
+    from sslprune.zoo.names import Name
+    from sslprune.zoo.write import facts
 
     info = _info(model)
-    facts = {"name": info.name, "architecture": architecture_of(info.folder), "keep": repr(info.keep)}
-    return facts | {"licence": info.manifest.licence}
+    return facts(
+        Name.parse(info.name),
+        architecture=info.architecture,
+        keep=info.keep,
+        preprocessing=info.preprocessing,
+        recipe_sha256=info.manifest.recipe_sha256,
+        licence=info.manifest.licence,
+    )
 
 
-def _largest_rounding(model: Any) -> float:
+def _largest_rounding(model: Any, form: str) -> float:
+    rounded = {"safetensors": set(_info(model).mask), "mask": set(), "dense": model.state_dict().keys()}[form]
     return max(
-        float((tensor - tensor.half().float()).abs().max())
-        for tensor in model.state_dict().values()
-        if tensor.is_floating_point()
+        (
+            float((tensor - tensor.half().float()).abs().max())
+            for name, tensor in model.state_dict().items()
+            if name in rounded and tensor.is_floating_point()
+        ),
+        default=0.0,
     )
 
 

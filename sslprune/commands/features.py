@@ -12,10 +12,11 @@ from sslprune.commands.shared import (
     add_device,
     add_json,
     add_out,
+    at_least_one,
     print_json,
     progress,
     say,
-    use_threads,
+    use_device,
 )
 
 
@@ -33,7 +34,9 @@ def add(commands: Subparsers) -> None:
     command.add_argument("--split", default="train", help="which part of the data (default: train)")
     command.add_argument("--keep", type=float, metavar="FRACTION", help="the keep rate, where the name leaves it out")
     command.add_argument("--stage", default="pooled", help="a stage's name, or 'pooled' (default)")
-    command.add_argument("--pool", type=int, default=1, metavar="N", help="pool the stage's map to N x N (default: 1)")
+    command.add_argument(
+        "--pool", type=at_least_one, default=1, metavar="N", help="pool the stage's map to N x N (default: 1)"
+    )
     add_out(command, "the .npz file: `features` float32 [N, D], `labels` int64 [N]")
     add_data(command)
     add_device(command)
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     from sslprune.zoo.load import load
 
     refuse_existing(args.out, force=args.force)
-    use_threads(args)
+    use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
     info = info_of(model)
     source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
                 "data": source.name,
                 "split": args.split,
                 "shape": features.shape,
+                "out": str(args.out),
             }
         )
         return

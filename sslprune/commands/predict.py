@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sslprune.commands.shared import Subparsers, add_command, add_json, print_json, table
+from sslprune.commands.shared import Subparsers, add_command, add_json, at_least_one, print_json, table
 
 
 def add(commands: Subparsers) -> None:
@@ -21,7 +21,9 @@ def add(commands: Subparsers) -> None:
     command.add_argument("model", help="a model's name or folder")
     command.add_argument("--head", required=True, metavar="TASK", help="which published probe, such as cifar10")
     command.add_argument("--keep", type=float, metavar="FRACTION", help="the keep rate, where the name leaves it out")
-    command.add_argument("--top", type=int, default=3, metavar="N", help="how many classes to name (default: 3)")
+    command.add_argument(
+        "--top", type=at_least_one, default=3, metavar="N", help="how many classes to name (default: 3)"
+    )
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
     add_json(command)
 

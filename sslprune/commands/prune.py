@@ -31,18 +31,21 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prune and write."""
     from sslprune import models
+    from sslprune.errors import KeepError
     from sslprune.files import refuse_existing
     from sslprune.prune.magnitude import prune
     from sslprune.zoo.info import info_of
     from sslprune.zoo.load import load
     from sslprune.zoo.names import Name
-    from sslprune.zoo.write import Evidence, architecture_of, write_model
+    from sslprune.zoo.write import Evidence, write_model
 
     refuse_existing(args.out, force=args.force)
     model = load(args.source)
     info = info_of(model)
     weights = models.prunable(model)
     mask = prune(weights, args.keep, within=info.mask, scope=args.scope)
+    if mask.kept == 0:
+        raise KeepError(f"--keep {args.keep:g} keeps none of {mask.prunable} weights.", "Give a larger one.")
     mask.apply_(model)
     source = Name.parse(info.name)
     manifest = write_model(
@@ -50,11 +53,11 @@ def run(args: argparse.Namespace) -> None:
         replace(source, keep=args.keep, variant="-".join(part for part in (source.variant, "oneshot") if part)),
         model,
         mask,
-        architecture=architecture_of(info.folder),
+        architecture=info.architecture,
         preprocessing=info.preprocessing,
         licence=info.manifest.licence,
         data_terms=info.manifest.data_terms,
-        evidence=Evidence(versions=info.manifest.versions),
+        evidence=Evidence(versions=info.manifest.versions, parent=info.manifest.parent or info.name),
         force=args.force,
     )
     if args.json:

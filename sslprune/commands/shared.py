@@ -37,7 +37,7 @@ def add_data(command: argparse.ArgumentParser) -> None:
 def add_device(command: argparse.ArgumentParser) -> None:
     """`--device` and `--threads`."""
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
-    command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one a core)")
+    command.add_argument("--threads", type=at_least_one, metavar="N", help="CPU threads (default: one a core)")
 
 
 def add_out(command: argparse.ArgumentParser, help: str, *, required: bool = True) -> None:
@@ -46,12 +46,33 @@ def add_out(command: argparse.ArgumentParser, help: str, *, required: bool = Tru
     command.add_argument("--force", action="store_true", help="replace what stands at the destination")
 
 
-def use_threads(args: argparse.Namespace) -> None:
-    """Apply `--threads`."""
-    if args.threads:
-        import torch
+def at_least_one(text: str) -> int:
+    """The type of a flag that takes a whole number above 0."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
 
+
+at_least_one.__name__ = "whole number"  # what argparse calls it where the text is no number at all
+
+
+def use_device(args: argparse.Namespace) -> None:
+    """Apply `--threads`, and see whether there is such a `--device` before anything is read for it.
+
+    Raises:
+        DeviceError: There is not.
+    """
+    import torch
+
+    from sslprune.errors import DeviceError
+
+    if args.threads:
         torch.set_num_threads(args.threads)
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).partition("\n")[0]
+        raise DeviceError(f"there is no device {args.device!r} here: {problem}", "See `sslprune doctor`.") from error
 
 
 def progress() -> bool:

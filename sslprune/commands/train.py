@@ -18,7 +18,7 @@ from sslprune.commands.shared import (
     say,
     size,
     table,
-    use_threads,
+    use_device,
 )
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from sslprune.run_folder import RunFolder
     from sslprune.setting import Options
 
-    use_threads(args)
+    use_device(args)
     recipe = Recipe.load(args.recipe)
     folder = RunFolder.of(recipe, runs=args.runs, zoo=args.zoo, force=args.force)
     say(f"run {folder.path}, zoo {folder.zoo}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -32,28 +31,22 @@ def uses(model: nn.Module, size: int) -> dict[str, int]:
     """
     weights = prunable(model)
     counts = dict.fromkeys(weights, 0)
-    modes = {module: module.training for module in model.modules()}
     parameter = next(model.parameters())
     with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(setattr, module, "training", module.training)
         for name in weights:
             module = model.get_submodule(name.rpartition(".")[0])
             stack.callback(module.register_forward_hook(partial(_count, counts, name)).remove)
         model.eval()
         with torch.inference_mode():
             model(torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
-    for module, mode in modes.items():
-        module.training = mode
     return counts
 
 
-def macs(numbers: Mapping[str, int], uses_: Mapping[str, int]) -> int:
-    """MACs an image, from how many weights each tensor has (or keeps) and how often each is used."""
-    return sum(count * uses_[name] for name, count in numbers.items())
-
-
-def _count(counts: dict[str, int], name: str, module: nn.Module, _inputs: Any, output: Tensor) -> None:
+def _count(counts: dict[str, int], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
     spread = output[0].numel() // (output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1])
     # A transposed convolution uses each weight once for each position of its input instead.
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        spread = _inputs[0][0, 0].numel()
+        spread = inputs[0][0, 0].numel()
     counts[name] += spread

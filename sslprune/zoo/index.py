@@ -66,16 +66,19 @@ class Index:
         """The model that a name, full or short, stands for.
 
         Args:
-            text: A name such as "rotnet-resnet20-cifar10-keep5%", "rotnet-resnet20-keep5" or "rotnet".
+            text: A name such as "rotnet-resnet20-cifar10-keep5%", "rotnet-resnet20-keep5" or "rotnet": an alias, or
+                words of a family's name in their order, the pretext first.
             keep: The keep rate, where the name does not say it; the nearest rung within 20 % of it is taken.
-            arch: Further words that the name leaves out.
-            data: Likewise.
+            arch: Architecture, where the name leaves it out.
+            data: Data set, likewise.
 
         Raises:
             UnknownModelError: No family, or more than one, fits; the message names the nearest.
             KeepError: No rung is near, or the rate is missing or said twice; the message lists the rungs.
         """
         stem, named = split_keep(text)
+        if keep is not None and (not isinstance(keep, int | float) or isinstance(keep, bool) or not 0 < keep <= 1):
+            raise KeepError(f"keep = {keep!r} is not a fraction in (0, 1].", "Give 0.05 for five per cent.")
         if named is not None and keep is not None and named != keep:
             raise KeepError(f"{text!r} and keep={keep:g} contradict each other.", "Say the keep rate once.")
         family = self._family(stem, arch, data)
@@ -101,14 +104,19 @@ class Index:
         return list(dict.fromkeys(entry.name.family for entry in self.entries))
 
     def _family(self, stem: str, arch: str | None, data: str | None) -> str:
-        stem = "-".join(part for part in (stem, arch, data) if part)
+        first, *words = stem.split("-")
+        said = {word for word in (arch, data) if word}
+        stem = "-".join(word for word in (stem, arch, data) if word)
         families = self.families()
         if stem in families:
             return stem
         if (aliased := self.aliases.get(stem)) in families:
             return str(aliased)
-        words = set(stem.split("-"))
-        fitting = [family for family in families if words <= set(family.split("-")) and family.split("-")[0] in words]
+        fitting = []
+        for family in families:
+            pretext, *others = family.split("-")
+            if pretext == first and said <= set(others) and _in_order(words, others):
+                fitting.append(family)
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
@@ -123,8 +131,6 @@ class Index:
             raise KeepError(
                 f"{family!r} leaves the keep rate open.", f"Add keep=..., or -keepN% to the name, N of: {listed}."
             )
-        if not isinstance(keep, int | float) or isinstance(keep, bool) or not 0 < keep <= 1:
-            raise KeepError(f"keep = {keep!r} is not a fraction in (0, 1].", "Give 0.05 for five per cent.")
         near = min(rungs, key=lambda rung: abs(rung - keep))
         if abs(near - keep) > NEAR * keep * (1 + 1e-9):
             raise KeepError(f"{family} has no rung near keep {percent(keep)}%.", f"Its rungs: {listed}.")
@@ -152,17 +158,25 @@ def open_index() -> Index:
 
 def local_zoo() -> Path:
     """`SSLPRUNE_ZOO`, or `~/.local/share/sslprune/zoo`."""
-    return Path(os.environ.get("SSLPRUNE_ZOO") or "~/.local/share/sslprune/zoo").expanduser()
+    # Not Path.expanduser, which raises for a user without a home, as containers have.
+    return Path(os.path.expanduser(os.environ.get("SSLPRUNE_ZOO") or "~/.local/share/sslprune/zoo"))
 
 
 def scan(zoo: Path) -> Iterable[Entry]:
-    """The models of a zoo's folder; folders that hold none are passed over."""
-    for path in sorted(zoo.glob(f"*/{MANIFEST}")) if zoo.is_dir() else []:
+    """The models of a zoo's folder; folders that hold none, or one whose manifest is malformed, are passed over."""
+    for folder in model_folders(zoo):
         try:
-            manifest = Manifest.load(path.parent)
-            yield Entry(Name.parse(manifest.name), "local", path.parent, manifest)
-        except (ManifestError, UnknownModelError):
+            manifest = Manifest.load(folder)
+        except ManifestError:
             continue
+        yield Entry(Name.parse(manifest.name), "local", folder, manifest)
+
+
+def model_folders(zoo: Path) -> list[Path]:
+    """The folders of a zoo that have a manifest, readable or not; hidden ones are of a writer that is at work."""
+    # Not Path.is_dir, which raises where a folder above may not be entered.
+    found = sorted(zoo.glob(f"*/{MANIFEST}")) if os.path.isdir(zoo) else []
+    return [path.parent for path in found if not path.parent.name.startswith(".")]
 
 
 def read_index(path: Path) -> tuple[list[Entry], dict[str, str]]:
@@ -177,9 +191,10 @@ def read_index(path: Path) -> tuple[list[Entry], dict[str, str]]:
             raise ValueError(f"schema {table['schema']!r} is not known")
         models = {Name.parse(name): FileRecord(**item["manifest"]) for name, item in table["models"].items()}
         aliases = {str(short): str(family) for short, family in table["aliases"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        problem = ascii(str(error))[1:-1]
         raise ManifestError(
-            f"{path} is not an index of sslprune: {error}", "Correct SSLPRUNE_INDEX, or reinstall."
+            f"{path} is not an index of sslprune: {problem}", "Correct SSLPRUNE_INDEX, or reinstall."
         ) from error
     entries = []
     for name, record in models.items():
@@ -218,6 +233,11 @@ def shipped() -> Path:
 def _index_files() -> list[Path]:
     further = [Path(entry) for entry in os.environ.get("SSLPRUNE_INDEX", "").split(os.pathsep) if entry]
     return [shipped(), *further]
+
+
+def _in_order(words: Iterable[str], others: Iterable[str]) -> bool:
+    rest = iter(others)
+    return all(word in rest for word in words)
 
 
 def _fits(name: str, pattern: str) -> bool:

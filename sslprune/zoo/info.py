@@ -24,6 +24,7 @@ class ModelInfo:
         preprocessing: Turns uint8 pictures into the model's input.
         manifest: Everything stated about the model.
         folder: Where it was read from.
+        architecture: The timm name that `sslprune.models.build` makes the network from.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelInfo:
     preprocessing: Preprocessing
     manifest: Manifest
     folder: Path
+    architecture: str
 
 
 def info_of(model: nn.Module) -> ModelInfo:

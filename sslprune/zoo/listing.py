@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from sslprune import jsonl
-from sslprune.zoo.index import Entry, open_index
+from sslprune.errors import ResultsError
+from sslprune.zoo.index import open_index
 
 
 def list_models(pattern: str = "*", **filters: Any) -> list[str]:
@@ -26,14 +26,13 @@ def describe(name: str, *, keep: float | None = None) -> dict[str, Any]:
     Raises:
         UnknownModelError: No model, or more than one, has this name.
         KeepError: No rung is near.
+        ResultsError: Its `results.jsonl` is damaged.
     """
     entry = open_index().find(name, keep=keep)
-    return {**entry.row(), "folder": str(entry.folder), "heads": heads(entry), "manifest": asdict(entry.manifest)} | {
-        "results": jsonl.read(Path(entry.folder) / "results.jsonl")
-    }
-
-
-def heads(entry: Entry) -> list[str]:
-    """The tasks that a model has a published probe for."""
-    files = entry.manifest.files
-    return [file.removeprefix("head-").removesuffix(".safetensors") for file in files if file.startswith("head-")]
+    path = entry.folder / "results.jsonl"
+    try:
+        results = jsonl.read(path)
+    except ValueError as error:
+        raise ResultsError(f"{path} is not JSON lines: {error}", "Get the model again.") from error
+    stated = {"heads": entry.manifest.heads, "manifest": asdict(entry.manifest), "results": results}
+    return {**entry.row(), "folder": str(entry.folder), **stated}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,11 +19,15 @@ from sslprune.export import sparse_file
 from sslprune.masks import Mask
 from sslprune.models import Preprocessing
 from sslprune.models.head import HeadedBackbone, head_filename, read_head
-from sslprune.zoo.index import Entry, open_index
+from sslprune.zoo.index import Entry, Index, open_index
 from sslprune.zoo.info import ModelInfo
 from sslprune.zoo.manifest import MANIFEST, Manifest, verify
+from sslprune.zoo.names import Name
 
+_LOG = logging.getLogger(__name__)
 WEIGHTS, CONFIG = "sparse.safetensors", "config.json"
+MAX_SIZE = 4096
+"""Pixels a side; a config that claims a larger input would only fill the memory."""
 
 
 def load(
@@ -37,7 +44,8 @@ def load(
     """Load a pruned network by name.
 
     Args:
-        name: A name, full or short ("rotnet-resnet20-keep5%", "rotnet"), or a model's folder.
+        name: A name, full or short ("rotnet-resnet20-keep5%", "rotnet"), or a model's folder. What a short one stands
+            for goes to the log `sslprune.zoo.load`, as information.
         keep: The keep rate, a fraction in (0, 1], where the name does not say it; the nearest rung within 20 % is
             taken.
         arch: Architecture, where a short name leaves it open.
@@ -61,6 +69,8 @@ def load(
         ManifestError: The folder lacks its manifest or config, or they say something impossible.
         ArchitectureError: The architecture is not known here.
     """
+    if num_classes < 0:
+        raise ArchitectureError(f"num_classes = {num_classes}.", "Give the number of classes, or 0 for features.")
     if head is not None and num_classes:
         raise ArchitectureError(
             "head and num_classes are both given.", "Take the published probe, or a fresh classifier."
@@ -68,7 +78,7 @@ def load(
     entry = locate(name, keep=keep, arch=arch, data=data)
     if verify:
         _verify(entry, [WEIGHTS, CONFIG])
-    model, mask, preprocessing = read_model(entry.folder)
+    model, mask, preprocessing, architecture = read_model(entry.folder)
     manifest = entry.manifest
     if mask.kept != manifest.kept or mask.prunable != manifest.prunable:
         raise SparseFileError(
@@ -76,7 +86,7 @@ def load(
             f"{manifest.kept} of {manifest.prunable}.",
             "Get the model again.",
         )
-    info = ModelInfo(manifest.name, manifest.keep, mask, preprocessing, manifest, entry.folder)
+    info = ModelInfo(manifest.name, manifest.keep, mask, preprocessing, manifest, entry.folder, architecture)
     if head is not None:
         model = _with_head(model, head, entry, check=verify)
         info = replace(info, mask=Mask({f"backbone.{weight}": kept for weight, kept in mask.items()}))
@@ -91,23 +101,29 @@ def locate(name: str | Path, *, keep: float | None = None, arch: str | None = No
 
     Raises:
         UnknownModelError: No model, or more than one, has this name.
-        KeepError: No rung is near.
+        KeepError: No rung is near, or a folder, which has one keep rate, is asked for another.
         ManifestError: The folder is not a model's.
     """
     folder = Path(name)
-    if (folder / MANIFEST).is_file() or (isinstance(name, Path) or "/" in name):
-        from sslprune.zoo.names import Name
-
+    # Not Path.is_file, which raises for names that no file can have.
+    if os.path.isfile(folder / MANIFEST) or isinstance(name, Path) or "/" in name:
         manifest = Manifest.load(folder)
-        return Entry(Name.parse(manifest.name), "folder", folder, manifest)
-    return open_index().find(str(name), keep=keep, arch=arch, data=data)
+        entry = Entry(Name.parse(manifest.name), "folder", folder, manifest)
+        if (keep, arch, data) != (None, None, None):
+            Index((entry,)).find(
+                entry.name.family, keep=entry.name.keep if keep is None else keep, arch=arch, data=data
+            )
+        return entry
+    entry = open_index().find(name, keep=keep, arch=arch, data=data)
+    _LOG.info("%s (keep %s) is %s", name, keep, entry.name)
+    return entry
 
 
-def read_model(folder: Path) -> tuple[nn.Module, Mask, Preprocessing]:
+def read_model(folder: Path) -> tuple[nn.Module, Mask, Preprocessing, str]:
     """Decode a folder's weights into a fresh module; all or nothing.
 
     Returns:
-        The module, the mask of its prunable weights, and its pre-processing.
+        The module, the mask of its prunable weights, its pre-processing, and its timm name.
 
     Raises:
         SparseFileError: The file is malformed, or its tensors are not this architecture's.
@@ -130,6 +146,12 @@ def read_model(folder: Path) -> tuple[nn.Module, Mask, Preprocessing]:
                 f"{tuple(state[tensor_name].shape)}.",
                 "Get the model again.",
             )
+        # Narrowing could make a finite number infinite.
+        if not np.can_cast(array.dtype, state[tensor_name].numpy().dtype):
+            raise SparseFileError(
+                f"{folder / WEIGHTS}: {tensor_name} is {array.dtype}, {architecture} has {state[tensor_name].dtype}.",
+                "Get the model again.",
+            )
     prunable = models.prunable(model)
     if strangers := content.masks.keys() - prunable.keys():
         raise SparseFileError(
@@ -141,6 +163,7 @@ def read_model(folder: Path) -> tuple[nn.Module, Mask, Preprocessing]:
         model,
         Mask({key: torch.from_numpy(content.masks[key]) if key in content.masks else full[key] for key in full}),
         preprocessing,
+        architecture,
     )
 
 
@@ -151,8 +174,7 @@ def _verify(entry: Entry, names: list[str]) -> None:
 
 
 def _with_head(model: nn.Module, task: str, entry: Entry, *, check: bool) -> HeadedBackbone:
-    published = [file[5:].removesuffix(".safetensors") for file in entry.manifest.files if file.startswith("head-")]
-    if task not in published:
+    if task not in (published := entry.manifest.heads):
         raise UnknownHeadError(
             f"{entry.name} has no published head {task!r}.",
             f"Published: {', '.join(published) or 'none'}. Or fit your own: sslprune.linear_eval(model, train, test).",
@@ -167,9 +189,13 @@ def _read_config(path: Path) -> tuple[str, int, Preprocessing]:
     try:
         table: dict[str, Any] = json.loads(path.read_bytes())
         architecture, num_classes = table["architecture"], table.get("num_classes", 0)
-        preprocessing = table["sslprune"]["preprocessing"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        preprocessing = Preprocessing.from_json(table["sslprune"]["preprocessing"])
+    except ManifestError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise ManifestError(f"{path} is not a model's config: {error!r}", "Get the model again.") from error
     if not isinstance(architecture, str) or type(num_classes) is not int or not 0 <= num_classes <= 100_000:
         raise ManifestError(f"{path} has an impossible architecture or num_classes.", "Get the model again.")
-    return architecture, num_classes, Preprocessing.from_json(preprocessing)
+    if preprocessing.size > MAX_SIZE:
+        raise ManifestError(f"{path} claims images of {preprocessing.size} pixels a side.", "Get the model again.")
+    return architecture, num_classes, preprocessing

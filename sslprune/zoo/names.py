@@ -12,7 +12,7 @@ from sslprune.errors import KeepError, UnknownModelError
 _NAME = re.compile(
     r"(?P<pretext>[a-z0-9]+)-(?P<arch>[a-z0-9_.]+)-(?P<data>[a-z0-9_]+)(?:-(?P<variant>[a-z0-9_.-]+?))?-keep(?P<keep>[0-9.]+)%?"
 )
-_KEEP = re.compile(r"-keep(?P<keep>[0-9.]+)%?$")
+_KEEP = re.compile(r"-keep(?P<keep>[0-9.]+)%?\Z")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def percent(keep: float) -> str:
     >>> percent(1.0), percent(0.05), percent(0.001)
     ('100', '5', '0.1')
     """
-    text = f"{Decimal(repr(keep)) * 100:f}"
+    text = f"{Decimal(repr(float(keep))) * 100:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -100,9 +100,9 @@ def fraction(text: str) -> float:
         KeepError: It is not a number in (0, 100].
     """
     try:
-        value = Decimal(text) / 100
+        value = float(Decimal(text) / 100)
     except InvalidOperation:
-        value = Decimal(0)
+        value = 0.0
     if not 0 < value <= 1:
         raise KeepError(f"keep{text}% is not a percentage in (0, 100].", "Write five per cent as keep5%.")
-    return float(value)
+    return value

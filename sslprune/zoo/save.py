@@ -12,7 +12,7 @@ from sslprune.models.head import HeadedBackbone
 from sslprune.zoo.info import info_of
 from sslprune.zoo.manifest import Manifest
 from sslprune.zoo.names import Name
-from sslprune.zoo.write import Evidence, architecture_of, write_model
+from sslprune.zoo.write import Evidence, write_model
 
 
 def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Manifest:
@@ -45,10 +45,10 @@ def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Manife
         Name.parse(info.name),
         model,
         mask,
-        architecture=architecture_of(info.folder),
+        architecture=info.architecture,
         preprocessing=info.preprocessing,
         licence=original.licence,
         data_terms=original.data_terms,
-        evidence=Evidence(versions=original.versions),
+        evidence=Evidence(versions=original.versions, parent=original.parent),
         force=force,
     )

@@ -9,6 +9,7 @@ from sslprune.zoo.index import Entry
 from sslprune.zoo.info import info_of
 from sslprune.zoo.load import load
 from sslprune.zoo.manifest import MANIFEST, verify
+from sslprune.zoo.write import layer_records
 
 
 def verify_model(entry: Entry) -> None:
@@ -29,11 +30,11 @@ def verify_model(entry: Entry) -> None:
         )
     model = load(entry.folder, verify=False)
     info = info_of(model)
-    nonzero = {name: int(weight.count_nonzero()) for name, weight in model.state_dict().items() if name in info.mask}
-    stated = {layer.name: layer.kept for layer in entry.manifest.layers}
-    if any(nonzero[name] > kept for name, kept in stated.items()) or nonzero.keys() != stated.keys():
-        raise SparseFileError(f"{entry.name} has other weights than its manifest states.", "Get the model again.")
     size = info.preprocessing.size
+    if layer_records(model, info.mask, size) != entry.manifest.layers:
+        raise SparseFileError(
+            f"{entry.name} has other counts, layer by layer, than its manifest states.", "Get the model again."
+        )
     with torch.inference_mode():
         if not bool(torch.isfinite(model(torch.zeros(1, 3, size, size))).all()):
             raise SparseFileError(f"{entry.name} gives outputs that are not finite.", "Do not use it.")

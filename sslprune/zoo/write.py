@@ -17,8 +17,8 @@ from sslprune.export import sparse_file
 from sslprune.files import new_folder
 from sslprune.masks import Mask
 from sslprune.models import Preprocessing
-from sslprune.models.cost import macs, uses
-from sslprune.zoo.manifest import MANIFEST, FileRecord, LayerRecord, Manifest
+from sslprune.models.cost import uses
+from sslprune.zoo.manifest import MANIFEST, FileRecord, LayerRecord, Manifest, verify
 from sslprune.zoo.names import Name
 
 
@@ -32,6 +32,7 @@ class Evidence:
         recipe: The recipe's TOML text; empty for a model pruned by hand.
         recipe_sha256: Its identity.
         seed: Its seed.
+        parent: The unpruned network that it came from; None: that of its own family.
         log: Rows of the training log that belong to this model.
         versions: Of the packages at work.
     """
@@ -41,6 +42,7 @@ class Evidence:
     recipe: str = ""
     recipe_sha256: str | None = None
     seed: int | None = None
+    parent: str | None = None
     log: Sequence[Mapping[str, Any]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,20 +107,28 @@ def write_model(
     with new_folder(folder, force=force) as draft:
         state = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
         pruned = {key: kept for key, kept in mask.items() if not bool(kept.all())}
-        facts = {"name": str(name), "architecture": architecture, "keep": repr(mask.keep), "licence": licence}
-        facts |= {"preprocessing": json.dumps(preprocessing.to_json()), "recipe_sha256": evidence.recipe_sha256 or ""}
-        sparse_file.write(draft / "sparse.safetensors", _arrays(state), _arrays(pruned), metadata=facts, values=values)
+        about = facts(
+            name,
+            architecture=architecture,
+            keep=mask.keep,
+            preprocessing=preprocessing,
+            recipe_sha256=evidence.recipe_sha256,
+            licence=licence,
+        )
+        sparse_file.write(draft / "sparse.safetensors", _arrays(state), _arrays(pruned), metadata=about, values=values)
         _write_json(draft / "config.json", config(name, model, architecture, preprocessing))
         for task, write_head in extra.heads.items():
             write_head(draft / f"head-{task}.safetensors")
         if extra.rewound is not None:
-            sparse_file.write(draft / "rewind.safetensors", _arrays(extra.rewound), {}, metadata=facts)
+            sparse_file.write(draft / "rewind.safetensors", _arrays(extra.rewound), {}, metadata=about)
         write_lines(draft / "results.jsonl", evidence.rows)
         write_lines(draft / "train.log.jsonl", evidence.log)
         if evidence.recipe:
             (draft / "recipe.toml").write_text(evidence.recipe, encoding="utf-8")
         manifest = _manifest(draft, name, model, mask, preprocessing, licence, data_terms, evidence)
-        (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        text = manifest.to_json()
+        Manifest.from_json(text, where=folder / MANIFEST)  # what the reader would refuse is never written
+        (draft / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
 
 
@@ -131,16 +141,20 @@ def amend(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> Manifest
 
     Raises:
         ManifestError: The folder is not a model's.
+        IntegrityError: One of the files that stay is not what the manifest says.
         StorageError: The disk is full or not writable; the folder is as it was.
     """
     manifest = Manifest.load(folder)
+    staying = {name: record for name, record in manifest.files.items() if name not in files}
+    # A file that changed behind the manifest's back must not get its blessing.
+    verify(folder, staying, staying)
     with new_folder(folder, force=True) as draft:
-        for path in folder.iterdir():
-            if path.name != MANIFEST and path.name not in files:
-                shutil.copyfile(path, draft / path.name)
+        for name in staying:
+            shutil.copyfile(folder / name, draft / name)
         for name, write in files.items():
             write(draft / name)
-        amended = replace(manifest, files={path.name: FileRecord.of(path) for path in sorted(draft.iterdir())})
+        fresh = {name: FileRecord.of(draft / name) for name in files if (draft / name).exists()}
+        amended = replace(manifest, files=dict(sorted((staying | fresh).items())))
         (draft / MANIFEST).write_text(amended.to_json(), encoding="utf-8")
     return amended
 
@@ -172,9 +186,33 @@ def config(name: Name, model: nn.Module, architecture: str, preprocessing: Prepr
     }
 
 
-def architecture_of(folder: Path) -> str:
-    """The timm name that a model's folder states."""
-    return str(json.loads((folder / "config.json").read_bytes())["architecture"])
+def facts(
+    name: Name,
+    *,
+    architecture: str,
+    keep: float,
+    preprocessing: Preprocessing,
+    recipe_sha256: str | None,
+    licence: str,
+) -> dict[str, str]:
+    """What a sparse file says of its network in its metadata."""
+    return {
+        "name": str(name),
+        "architecture": architecture,
+        "keep": repr(keep),
+        "preprocessing": json.dumps(preprocessing.to_json()),
+        "recipe_sha256": recipe_sha256 or "",
+        "licence": licence,
+    }
+
+
+def layer_records(model: nn.Module, mask: Mask, size: int) -> tuple[LayerRecord, ...]:
+    """Counts and MACs of every prunable tensor, for images of `size` x `size`."""
+    used = uses(model, size)
+    return tuple(
+        LayerRecord(line.name, line.kept, line.prunable, line.prunable * used[line.name], line.kept * used[line.name])
+        for line in mask.table()
+    )
 
 
 def _manifest(
@@ -187,18 +225,14 @@ def _manifest(
     data_terms: str,
     evidence: Evidence,
 ) -> Manifest:
-    used = uses(model, preprocessing.size)
-    layers = tuple(
-        LayerRecord(line.name, line.kept, line.prunable, line.prunable * used[line.name], line.kept * used[line.name])
-        for line in mask.table()
-    )
+    layers = layer_records(model, mask, preprocessing.size)
     return Manifest(
         name=str(name),
         keep=mask.keep,
         kept=mask.kept,
         prunable=mask.prunable,
-        macs=macs({line.name: line.prunable for line in layers}, used),
-        macs_left=macs({line.name: line.kept for line in layers}, used),
+        macs=sum(layer.macs for layer in layers),
+        macs_left=sum(layer.macs_left for layer in layers),
         layers=layers,
         files={path.name: FileRecord.of(path) for path in sorted(draft.iterdir())},
         metrics=dict(evidence.metrics),
@@ -207,7 +241,7 @@ def _manifest(
         versions=dict(evidence.versions),
         licence=licence,
         data_terms=data_terms,
-        parent=None if name.keep == 1 else str(name.parent),
+        parent=None if name.keep == 1 else evidence.parent or str(name.parent),
     )
 
 
