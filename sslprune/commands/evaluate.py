@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from functools import partial
 
 from sslprune.commands.shared import (
     Subparsers,
@@ -11,6 +11,7 @@ from sslprune.commands.shared import (
     add_data,
     add_device,
     add_json,
+    add_out,
     at_least_one,
     print_json,
     progress,
@@ -38,7 +39,7 @@ def add(commands: Subparsers) -> None:
         "--pool", type=at_least_one, default=4, metavar="N", help="pool each stage to N x N (default: 4)"
     )
     command.add_argument("--seed", type=int, default=0, help="which training images are held out (default: 0)")
-    command.add_argument("--out", type=Path, metavar="FILE", help="also append the rows to this JSON-lines file")
+    add_out(command, "also write the rows to this JSON-lines file", required=False)
     add_data(command)
     add_device(command)
     add_json(command)
@@ -46,12 +47,15 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print one row a stage; the stage chosen on held-out training images is marked."""
-    from sslprune import jsonl
     from sslprune.data import sources
     from sslprune.evaluate.transfer import evaluate_backbone
+    from sslprune.files import refuse_existing, write_atomic
     from sslprune.zoo.info import info_of
     from sslprune.zoo.load import load
+    from sslprune.zoo.write import write_lines
 
+    if args.out:
+        refuse_existing(args.out, force=args.force)
     use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
     info = info_of(model)
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         progress=progress(),
     ).rows
     if args.out:
-        jsonl.append(args.out, rows)
+        write_atomic(args.out, partial(write_lines, rows=rows))
     if args.json:
         print_json({"schema": 1, "rows": rows})
         return
