@@ -4,7 +4,7 @@ dependencies = ["torch", "torchvision", "timm", "numpy", "PIL", "safetensors"]
 
 
 def sslprune(name, **options):
-    """A pruned, self-supervised convnet by name: files of 13 kB to 1 MB, features in one line.
+    """A pruned, self-supervised convnet by name: files of 27 kB to 1.1 MB.
 
     Args:
         name (str): A model's name, full or short: "rotnet-resnet20-cifar10-keep5%", "rotnet-resnet20-keep5%".

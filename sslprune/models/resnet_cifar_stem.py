@@ -34,9 +34,10 @@ class CifarStemResNet(ResNet):
 
     def __init__(self, block: Any, layers: tuple[int, ...], **kwargs: Any) -> None:
         super().__init__(block, layers, **{"zero_init_last": False, **kwargs})
-        old = next(self.conv1.parameters())
+        # timm's deep stem is a Sequential; not every version of timm tells `in_chans`.
+        old = next(layer for layer in self.conv1.modules() if isinstance(layer, nn.Conv2d))
         width = cast(int, self.feature_info[0]["num_chs"])
-        stem = nn.Conv2d(self.in_chans, width, 3, padding=1, bias=False, device=old.device, dtype=old.dtype)
+        stem = nn.Conv2d(old.in_channels, width, 3, padding=1, bias=False).to(old.weight.device, old.weight.dtype)
         initialise(stem)
         self.add_module("conv1", stem)
         self.add_module("maxpool", nn.Identity())

@@ -21,7 +21,7 @@ def save(path: Path, payload: dict[str, Any]) -> None:
     # Through memory: torch's own file writer reports a full disk as a RuntimeError.
     content = io.BytesIO()
     torch.save(payload, content)
-    write_atomic(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
+    write_atomic(path, content.getvalue())
 
 
 def load(path: Path, *, recipe_sha256: str) -> dict[str, Any]:
