@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from sslprune.models.preprocess import CIFAR_MEAN, CIFAR_STD
 from sslprune.models.timm_api import create_classifier, feature_take_indices
 
 
-class StagedNet(nn.Module):
+class StagedNet(nn.Module, ABC):
     """A chain of stages and, behind it, a head.
 
     A subclass fills `feature_info` (timm's list: one entry a tap, shallow to deep; `name` where the module's own says
@@ -36,18 +37,19 @@ class StagedNet(nn.Module):
         self.drop_rate = drop_rate
         self.feature_info = []
 
+    @abstractmethod
     def advance(self, tap: int, x: Tensor) -> Tensor:
         """From the output of tap `tap - 1` (the image for 0) to that of `tap`, both float [N,C,H,W]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features [N,head_hidden_size] if `pre_logits`, else logits [N,num_classes]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get_classifier(self, name_only: bool = False) -> nn.Module | str:
         """The last layer (Identity where `num_classes` is 0), or its name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a fresh classifier on the network; 0 classes leave the features before it.
 
@@ -55,7 +57,6 @@ class StagedNet(nn.Module):
             num_classes: Outputs of the new classifier.
             global_pool: timm's pool type; None keeps the present one.
         """
-        raise NotImplementedError
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map: float [N,in_chans,H,W] to float [N,num_features,h,w]."""
