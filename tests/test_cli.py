@@ -398,7 +398,7 @@ def test_a_failed_export_leaves_nothing(zoo: Any, tmp_path: Path, fail: Callable
 def test_a_model_is_pruned_once_more(zoo: Any, tmp_path: Path, run: Callable[..., Any], scope: str) -> None:
     import sslprune
     from sslprune.zoo.info import info_of
-    from sslprune.zoo.load import locate
+    from sslprune.zoo.locate import locate
     from sslprune.zoo.verify import verify_model
 
     arguments = ("prune", "rednet-keep20", "--keep", "0.1", "--scope", scope, "--out", tmp_path / "mine", "--json")

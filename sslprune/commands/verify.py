@@ -54,7 +54,7 @@ def _all() -> list[Any]:
 def _check(model: Any) -> dict[str, Any]:
     from sslprune.errors import SslpruneError
     from sslprune.zoo.index import Entry
-    from sslprune.zoo.load import locate
+    from sslprune.zoo.locate import locate
     from sslprune.zoo.verify import verify_model
 
     result = {"name": str(model), "folder": None, "ok": True, "problem": None}

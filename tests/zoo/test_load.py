@@ -39,7 +39,8 @@ from sslprune.models.head import HeadedBackbone, read_head, stage_features
 from sslprune.models.preprocess import CIFAR_MEAN, CIFAR_STD
 from sslprune.zoo.index import open_index
 from sslprune.zoo.info import ModelInfo, info_of
-from sslprune.zoo.load import load, locate
+from sslprune.zoo.load import load
+from sslprune.zoo.locate import locate
 from sslprune.zoo.manifest import MANIFEST, Manifest
 
 Restate = Callable[..., None]
@@ -132,7 +133,7 @@ def test_loading_is_not_random(zoo: Any) -> None:
 def test_a_short_name_is_the_same_model_and_the_log_says_which(
     zoo: Any, name: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="sslprune.zoo.load")
+    caplog.set_level(logging.INFO, logger="sslprune.zoo.locate")
     assert info_of(load(name, **options)).name == NAME
     assert any(NAME in record.getMessage() for record in caplog.records)
 

@@ -14,7 +14,7 @@ import sslprune
 from sslprune.errors import ManifestError, MaskError, OutputExistsError
 from sslprune.models import build
 from sslprune.zoo.info import info_of
-from sslprune.zoo.load import locate
+from sslprune.zoo.locate import locate
 from sslprune.zoo.manifest import Manifest
 from sslprune.zoo.save import save
 from sslprune.zoo.verify import verify_model

@@ -14,7 +14,8 @@ import pytest
 from sslprune.errors import IntegrityError, ManifestError, SparseFileError
 from sslprune.export import sparse_file
 from sslprune.zoo.index import open_index
-from sslprune.zoo.load import load, locate
+from sslprune.zoo.load import load
+from sslprune.zoo.locate import locate
 from sslprune.zoo.manifest import MANIFEST, FileRecord
 from sslprune.zoo.verify import verify_model
 
