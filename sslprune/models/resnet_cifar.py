@@ -24,15 +24,18 @@ class ZeroPadShortcut(nn.Module):
     Args:
         before: Channels in.
         after: Channels out.
+
+    Attributes:
+        pads: Zero channels added before and after.
     """
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.each_side = (after - before) // 2
+        self.pads = ((after - before) // 2,) * 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float [N,C,H,W] to float [N,C + 2 * each_side,ceil(H/2),ceil(W/2)]."""
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.each_side, self.each_side))
+        """Float [N,C,H,W] to float [N,C + sum(pads),ceil(H/2),ceil(W/2)]."""
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, *self.pads))
 
 
 def projection_shortcut(before: int, after: int) -> nn.Sequential:

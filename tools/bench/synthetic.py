@@ -1,0 +1,72 @@
+"""Pruned networks without training, for benches and tests: heavy-tailed weights, plausible batch norm, exact counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sslprune import models
+
+
+@torch.no_grad()
+def pruned(
+    arch: str,
+    keep: float,
+    *,
+    size: int,
+    mask: Literal["global", "uniform"] = "global",
+    seed: int = 0,
+    num_classes: int = 0,
+) -> nn.Module:
+    """A random network pruned by magnitude, in eval mode; the same for the same arguments.
+
+    Args:
+        arch: A name that `sslprune.models.build` knows.
+        keep: Kept / prunable weights, in (0, 1].
+        size: Height and width of the images that batch norm is calibrated on, in pixels.
+        mask: "global" ranks all weights together, each divided by its tensor's root mean square; "uniform" keeps the
+            same share of every tensor.
+        seed: Of weights, batch norm and calibration images.
+        num_classes: Outputs of the classifier, which is not pruned; 0 for none.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    model = models.build(arch, seed=seed, num_classes=num_classes)
+    weights = models.prunable(model)
+    for weight in weights.values():
+        # Trained filters differ in norm, and their weights have heavier tails than a normal's.
+        scales = torch.randn(len(weight), *[1] * (weight.ndim - 1), generator=draw).mul(0.7).exp()
+        weight.mul_(scales * torch.empty(weight.shape).exponential_(generator=draw))
+    _zero(weights, keep, mask)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.weight.copy_(torch.rand(norm.weight.shape, generator=draw) + 0.5)
+        norm.bias.copy_(torch.randn(norm.bias.shape, generator=draw) * 0.3)
+        norm.reset_running_stats()
+        norm.momentum = None
+    if norms:
+        model.train()
+        for _ in range(2):
+            model(torch.randn(8, 3, size, size, generator=draw))
+    for norm in norms:
+        norm.momentum = 0.1
+        # A variance of nearly nothing would make the network magnify rounding until no two engines agree.
+        norm.running_var.clamp_(min=max(float(norm.running_var.mean()) / 100, 1e-3))
+    return model.eval()
+
+
+def _zero(weights: dict[str, Tensor], keep: float, mask: str) -> None:
+    if mask == "uniform":
+        for weight in weights.values():
+            _keep_largest([(weight, weight.abs())], keep)
+        return
+    _keep_largest([(weight, weight.abs() / weight.pow(2).mean().sqrt()) for weight in weights.values()], keep)
+
+
+def _keep_largest(scored: list[tuple[Tensor, Tensor]], keep: float) -> None:
+    scores = torch.cat([score.flatten() for _, score in scored])
+    kept = torch.zeros(len(scores), dtype=torch.bool)
+    kept[scores.argsort(descending=True, stable=True)[: max(1, round(keep * len(scores)))]] = True
+    for (weight, _), here in zip(scored, kept.split([weight.numel() for weight, _ in scored]), strict=True):
+        weight[~here.view(weight.shape)] = 0
