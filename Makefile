@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 WORKERS ?= 2
+SECONDS ?= 600
 
 # The first Python that is new enough, can make environments, and really runs (a version manager's shim may not).
 NEW_ENOUGH = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -14,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint slow format clean
+.PHONY: help demo test check lint slow fuzz format clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,12 +38,17 @@ lint: $(VENV)/.dev ## the checks that run no test: format, lint, types, arrows, 
 slow: $(VENV)/.dev ## the slow tests: whole runs, kills and resumes, a built wheel
 	$(PYTEST) -m slow --runslow
 
+fuzz: $(VENV)/.fuzz ## fuzz the sparse file's reader for SECONDS (600); what breaks it is left in .cache/fuzz
+	mkdir -p .cache/fuzz/seeds
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz/fuzz_sparse_file.py -max_total_time=$(SECONDS) \
+		-artifact_prefix=.cache/fuzz/ .cache/fuzz/seeds
+
 format: $(VENV)/.dev ## rewrite the code in the project's format, with the lint's safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove .venv and the tools' caches
-	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find sslprune tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/pip:
@@ -67,3 +73,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(call install,dev)
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install -c constraints.txt 'atheris>=3,<4'
+	@touch $@

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sslprune.export.malformed import Malformed
+from sslprune.export.strangers import recognised
 
 MAX_HEADER = 4 << 20
 MAX_AXES = 8
@@ -64,16 +65,23 @@ class Header:
 
 
 def header_bytes(start: bytes, file_bytes: int) -> int:
-    """The length of the header, from a file's first 8 bytes and its size.
+    """The length of the header, from a file's first bytes and its size.
+
+    Args:
+        start: The first bytes, 8 or more. If they show what else the file is, the refusal says so.
+        file_bytes: The size of the whole file.
 
     Raises:
         Malformed: The file is too short, or the length over the limit or not a multiple of 8.
     """
     if len(start) < _LENGTH.size:
-        raise Malformed(f"the file is {file_bytes} bytes long, too short for any header")
+        raise recognised(start) or Malformed(f"the file is {file_bytes} bytes long, too short for any header")
     length: int = _LENGTH.unpack(start[: _LENGTH.size])[0]
     if not 8 <= length <= MAX_HEADER or length % 8:
-        raise Malformed(f"the header claims {length} bytes; it must be a multiple of 8 from 8 to {MAX_HEADER}")
+        raise recognised(start) or Malformed(
+            f"the header claims {length} bytes; it must be a multiple of 8 from 8 to {MAX_HEADER}",
+            "It may be an ordinary safetensors file: open it with that library." if start[8:9] == b"{" else None,
+        )
     if _LENGTH.size + length > file_bytes:
         raise Malformed(f"the file is truncated: its header claims {length} bytes, the file has {file_bytes}")
     return length
@@ -89,8 +97,6 @@ def parse(header: bytes, file_bytes: int) -> Header:
     Raises:
         Malformed: The header breaks a rule of section 1.
     """
-    if not header.startswith(b"{"):
-        raise Malformed("the header does not begin with '{'")
     members = json_object(header.rstrip(b" "), "the header")
     metadata = members.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -177,17 +183,18 @@ def json_object(text: str | bytes, what: str) -> dict[str, Any]:
 
     try:
         text = text.decode() if isinstance(text, bytes) else text
-        value = json.loads(
+        if not (text.startswith("{") and text.endswith("}")):
+            raise Malformed(f"{what} is not one JSON object, from '{{' to '}}'")
+        value: dict[str, Any] = json.loads(
             text, object_pairs_hook=unique, parse_int=natural, parse_float=natural, parse_constant=natural
         )
-        # Escapes such as "\ud800" pass the parser and fail much later, where a name is printed or encoded.
-        json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in text:
+            # Escapes such as "\ud800" pass the parser and fail much later, where a name is printed or encoded.
+            json.dumps(value, ensure_ascii=False).encode()
     except Malformed:
         raise
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"{what} is not JSON: {quote(str(error))}") from error
-    if not isinstance(value, dict):
-        raise Malformed(f"{what} is not a JSON object")
+        raise Malformed(f"{what} is not JSON: {quote(str(error))}") from None
     return value
 
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from sslprune.export import container
 from sslprune.export.codec import Coding, check_length
 from sslprune.export.container import Header, Piece, compact_json, quote
 from sslprune.export.malformed import Malformed, about
 from sslprune.export.rounds import Rounds
+from sslprune.export.values import ValueCoding, check_values
 
 FORMAT = "sslprune-sparse"
 VERSION = "1"
@@ -29,12 +32,12 @@ _KEYS = frozenset(RESERVED + key for key in ("format", "version", "kind", "prune
 
 @dataclass(frozen=True)
 class PrunedTensor:
-    """A mask and, in a file of weights, its values (`values`: "F32" or "F16"; None in a file of masks)."""
+    """A mask and, in a file of weights, its values: how each is coded (`values` is None in a file of masks)."""
 
     shape: tuple[int, ...]
     kept: int
     coding: Coding
-    values: str | None = None
+    values: ValueCoding | None = None
 
     @property
     def numel(self) -> int:
@@ -76,6 +79,14 @@ class Layout:
     dense: tuple[str, ...]
     pieces: dict[str, Piece]
     data: int
+
+    @property
+    def tensors(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Dtype and shape of every tensor that a file of weights decodes to, in the order of their names."""
+        decoded = {name: (np.dtype(np.float32), tensor.shape) for name, tensor in self.pruned.items()}
+        for name in self.dense:
+            decoded[name] = container.DTYPES[self.pieces[name].dtype].newbyteorder("="), self.pieces[name].shape
+        return dict(sorted(decoded.items()))
 
 
 def own_metadata(kind: Kind, tensors: Mapping[str, PrunedTensor | LadderTensor]) -> dict[str, str]:
@@ -147,13 +158,11 @@ def _pruned(name: str, members: Mapping[str, Any], left: dict[str, Piece]) -> Pr
     with about(what):
         check_length(tensor.coding, _length(mask), tensor.numel, kept)
     if "values" in members:
-        if values not in ("F32", "F16"):
-            raise Malformed(f"{what} has values of the unknown dtype {quote(str(values))}")
+        if tensor.values is None or tensor.values not in get_args(ValueCoding):
+            raise Malformed(f"{what} has values of the unknown coding {quote(str(values))}")
         piece = _take(name, "values", left)
-        if (piece.dtype, piece.shape) != (values, (kept,)):
-            raise Malformed(
-                f"{what} has values of dtype {piece.dtype} and shape {list(piece.shape)}, not {values} and [{kept}]"
-            )
+        with about(what):
+            check_values(tensor.values, piece.dtype, piece.shape, kept)
     return tensor
 
 

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
+
+from sslprune.errors import SparseFileError
+
+FilePath = str | PathLike[str]
+
+AGAIN = "Nothing was loaded. Get or export the file again; its rules are in sslprune/export/FORMAT.md."
+UNWRITTEN = "Nothing was written."
 
 
 class Malformed(ValueError):
@@ -25,4 +33,25 @@ def about(what: str) -> Iterator[None]:
     try:
         yield
     except Malformed as error:
-        raise Malformed(f"{what}: {error}", error.hint) from error
+        # The same error again, not a new one on top: a chain would keep the frames, and in them views of the file.
+        error.args = (f"{what}: {error}",)
+        raise
+
+
+@contextmanager
+def explained(path: FilePath, otherwise: str) -> Iterator[None]:
+    """Turn a refusal in the body into the caller's error.
+
+    Args:
+        path: The file that is named.
+        otherwise: The hint where the refusal has none of its own.
+
+    Raises:
+        SparseFileError: The body refused, or the system did not let it read.
+    """
+    try:
+        yield
+    except Malformed as error:
+        raise SparseFileError(f"{path}: {error}.", error.hint or otherwise) from error
+    except OSError as error:
+        raise SparseFileError(f"{path}: {error.strerror or error}.", otherwise) from error

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from sslprune.export.codec import Bytes, bitmask_bytes, pack, unpack
+from sslprune.export.codec import bitmask_bytes, pack, unpack
+from sslprune.export.deflate import Bytes
 from sslprune.export.malformed import Malformed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from hypothesis.extra import numpy as npst
 from sslprune.errors import MaskError, SparseFileError
 from sslprune.export import sparse_file
 from sslprune.export.container import DTYPES
+from sslprune.export.values import decode_values
 
 # A file is replaced at every write, so examples may share the folder.
 laws = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-shapes = st.one_of(st.just((2, 3, 7, 7)), npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9))
+shapes = st.one_of(
+    st.sampled_from([(2, 3, 7, 7), (), (0,), (1,) * 8, (2, 1, 2, 1, 2, 1, 2, 1)]),
+    npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9),
+)
 names = st.from_regex(r"[a-z0-9_-]{1,6}(\.[a-zA-Z0-9_-]{1,6}){0,2}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 metadata = st.dictionaries(texts.filter(lambda key: not key.startswith("sslprune.")), texts, max_size=4)
@@ -153,8 +158,9 @@ def test_the_safetensors_library_opens_it(
     assert pieces.keys() == parts | others.keys()
     for name, array in others.items():
         np.testing.assert_array_equal(pieces[name], array)
-    for name, mask in masks.items():
-        np.testing.assert_array_equal(pieces[f"{name}:values"], tensors[name][mask])
+    for name, told in sparse_file.read_layout(tmp_path / "net").pruned.items():
+        found = decode_values(told.values, pieces[f"{name}:values"], told.kept)
+        np.testing.assert_array_equal(found, tensors[name][masks[name]])
 
 
 WEIGHT = np.array([[0.5, 0.0, -2.0], [0.0, 0.0, 7.0]], np.float32)
@@ -179,6 +185,82 @@ def test_what_was_read_may_be_changed_and_outlives_the_file(tmp_path: Path) -> N
     assert content.tensors["w"].sum() == 6
 
 
+# Decoding into arrays that exist already
+
+
+@laws
+@given(pruned(), dense())
+def test_arrays_are_filled_in_place(
+    tmp_path: Path, sparse: tuple[dict[str, np.ndarray], dict[str, np.ndarray]], others: dict[str, np.ndarray]
+) -> None:
+    tensors, masks = sparse
+    sparse_file.write(tmp_path / "net", tensors | others, masks, metadata={"keep": "0.05"})
+    targets = {name: np.full_like(array, 1) for name, array in (tensors | others).items()}
+    views = {name: array[...] for name, array in targets.items()}
+    found = sparse_file.read_into(tmp_path / "net", views)
+    assert_same_bits(dict(sorted(targets.items())), tensors | others)
+    assert_same_bits(found.masks, masks)
+    assert found.metadata == {"keep": "0.05"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"w": None}, "'w' is not asked for"),
+        ({"c": np.ones(2, np.float32)}, "'c' is missing"),
+        ({"b": np.ones(3, np.float32)}, r"'b' is float32 of shape \[2\]"),
+        ({"w": np.ones((3, 2), np.float32)}, r"'w' is float32 of shape \[2, 3\]"),
+        ({"w": np.ones((2, 3), np.float16)}, "does not go into float16"),
+        ({"b": np.ones(2, np.int64)}, "does not go into int64"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, np.ndarray | None], problem: str
+) -> None:
+    sparse_file.write(tmp_path / "net", {"w": WEIGHT, "b": np.zeros(2, np.float32)}, {"w": MASK}, metadata={})
+    wanted = {"w": np.ones_like(WEIGHT), "b": np.ones(2, np.float32)} | changes
+    targets = {name: array for name, array in wanted.items() if array is not None}
+    with pytest.raises(SparseFileError, match=problem):
+        sparse_file.read_into(tmp_path / "net", targets)
+    assert all((array == 1).all() for array in targets.values())
+
+
+def test_a_wider_array_takes_every_value(tmp_path: Path) -> None:
+    half = np.array([1.5, -0.0], np.float16)
+    sparse_file.write(tmp_path / "net", {"w": WEIGHT, "b": half}, {"w": MASK}, metadata={}, values="fp16")
+    targets = {"w": np.ones(WEIGHT.shape, np.float64), "b": np.ones(2, np.float32)}
+    sparse_file.read_into(tmp_path / "net", targets)
+    assert targets["w"].tolist() == WEIGHT.tolist()
+    assert targets["b"].tobytes() == half.astype(np.float32).tobytes()
+
+
+def test_an_array_that_cannot_be_filled_in_place_is_an_error_of_the_caller(tmp_path: Path) -> None:
+    sparse_file.write(tmp_path / "net", {"w": WEIGHT}, {"w": MASK}, metadata={})
+    read_only = np.ones_like(WEIGHT)
+    read_only.flags.writeable = False
+    for target in (read_only, np.ones((3, 2), np.float32).T, np.ones((2, 6), np.float32)[:, ::2]):
+        with pytest.raises(ValueError, match="read-only or not in C order"):
+            sparse_file.read_into(tmp_path / "net", {"w": target})
+
+
+@pytest.mark.parametrize(("values", "multiple"), [("fp32", 5), ("fp16", 9)])
+def test_decoding_in_place_takes_the_masks_and_a_few_times_the_file(
+    tmp_path: Path, values: sparse_file.Values, multiple: int
+) -> None:
+    weight = np.zeros(4_000_000, np.float32)
+    weight[np.random.default_rng(0).choice(weight.size, weight.size // 20, replace=False)] = 1
+    sparse_file.write(tmp_path / "net", {"w": weight}, {"w": weight != 0}, metadata={}, values=values)
+    target = np.empty_like(weight)
+    tracemalloc.start()
+    try:
+        found = sparse_file.read_into(tmp_path / "net", {"w": target})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(target, weight)
+    assert peak < found.masks["w"].nbytes + multiple * (tmp_path / "net").stat().st_size < weight.nbytes
+
+
 def test_the_layout_tells_counts_and_codings(tmp_path: Path) -> None:
     wide = np.zeros((10, 100), np.float32)
     wide[3, 4] = 1
@@ -188,6 +270,11 @@ def test_the_layout_tells_counts_and_codings(tmp_path: Path) -> None:
     told = {name: (tensor.shape, tensor.kept, tensor.coding, tensor.values) for name, tensor in plan.pruned.items()}
     assert told == {"w": ((2, 3), 3, "bitmask", "F32"), "wide": ((10, 100), 1, "gap8", "F32")}
     assert plan.dense == ("b",)
+    assert plan.tensors == {
+        "b": (np.float32, (2,)),
+        "w": (np.float32, (2, 3)),
+        "wide": (np.float32, (10, 100)),
+    }
 
 
 @pytest.mark.parametrize(
@@ -272,6 +359,32 @@ def test_unknown_precision_is_refused(tmp_path: Path) -> None:
         sparse_file.write(tmp_path / "net", {"w": WEIGHT}, {"w": MASK}, metadata={}, values="int8")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("kept", "coding"), [(1000, "gap8-deflate"), (1001, "bitmask")])
+def test_a_file_that_keeps_more_than_an_eighth_is_not_deflated(tmp_path: Path, kept: int, coding: str) -> None:
+    tensors = {name: np.where(np.arange(4000) % 8 == 0, np.float32(1.5), np.float32(0)) for name in ("v", "w")}
+    tensors["w"][1] = 1.5 * (kept - 1000)
+    masks = {name: tensor != 0 for name, tensor in tensors.items()}
+    assert sum(int(mask.sum()) for mask in masks.values()) == kept
+    sparse_file.write(tmp_path / "net", tensors, masks, metadata={})
+    sparse_file.write_mask(tmp_path / "mask", masks, metadata={})
+    told = sparse_file.read_layout(tmp_path / "net").pruned
+    assert {tensor.coding for tensor in told.values()} == {coding}
+    assert {tensor.values for tensor in told.values()} == {"F32-deflate" if kept == 1000 else "F32"}
+    assert {tensor.coding for tensor in sparse_file.read_layout(tmp_path / "mask").pruned.values()} == {coding}
+
+
+def test_a_masks_reader_does_not_look_at_deflated_values(tmp_path: Path, good: dict[str, bytes]) -> None:
+    path = tmp_path / "net"
+    path.write_bytes(good["deflated"])
+    piece, data = (plan := sparse_file.read_layout(path)).pieces["wide:values"], plan.data
+    spoiled = bytearray(good["deflated"])
+    spoiled[data + piece.begin : data + piece.end] = b"\xff" * (piece.end - piece.begin)
+    path.write_bytes(spoiled)
+    assert sparse_file.read_mask(path)["wide"].sum() == 200
+    with pytest.raises(SparseFileError, match="DEFLATE stream is broken"):
+        sparse_file.read(path)
+
+
 def test_a_file_of_another_kind_names_the_right_reader(tmp_path: Path) -> None:
     sparse_file.write_mask(tmp_path / "mask", {"w": MASK}, metadata={})
     sparse_file.write_ladder(tmp_path / "ladder", {"w": MASK.view(np.uint8)}, {})
@@ -281,6 +394,10 @@ def test_a_file_of_another_kind_names_the_right_reader(tmp_path: Path) -> None:
         sparse_file.read_mask(tmp_path / "ladder")
     with pytest.raises(SparseFileError, match="read_mask"):
         sparse_file.read_ladder(tmp_path / "mask")
+    with pytest.raises(SparseFileError, match="read_mask"):
+        sparse_file.read_into(tmp_path / "mask", {})
+    with pytest.raises(SparseFileError, match="read_mask"):
+        sparse_file.read_layout(tmp_path / "mask", "weights", "ladder")
 
 
 def test_it_works_without_torch(tmp_path: Path) -> None:
