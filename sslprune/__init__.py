@@ -13,12 +13,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Mask": "sslprune.masks",
     "Recipe": "sslprune.config",
+    "compact": "sslprune.zoo.compact",
     "describe": "sslprune.zoo.listing",
     "features": "sslprune.evaluate.facade",
     "knn_eval": "sslprune.evaluate.facade",
     "linear_eval": "sslprune.evaluate.facade",
     "list_models": "sslprune.zoo.listing",
     "load": "sslprune.zoo.load",
+    "load_masks": "sslprune.zoo.load_masks",
     "save": "sslprune.zoo.save",
 }
 
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     from sslprune.evaluate.facade import knn_eval as knn_eval
     from sslprune.evaluate.facade import linear_eval as linear_eval
     from sslprune.masks import Mask as Mask
+    from sslprune.zoo.compact import compact as compact
     from sslprune.zoo.listing import describe as describe
     from sslprune.zoo.listing import list_models as list_models
     from sslprune.zoo.load import load as load
+    from sslprune.zoo.load_masks import load_masks as load_masks
     from sslprune.zoo.save import save as save
 
 

@@ -11,6 +11,9 @@ from sslprune import __version__
 from sslprune.commands import demo, doctor, evaluate, export, features, listing, predict, prune, show, train, verify
 from sslprune.errors import SslpruneError
 
+NEEDED = frozenset({"torch", "torchvision", "timm", "safetensors", "huggingface_hub", "tomli_w"})
+"""Dependencies that small machines may do without (`pip install --no-deps`)."""
+
 COMMANDS = (listing, show, demo, evaluate, predict, features, train, prune, export, verify, doctor)
 
 
@@ -40,6 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SslpruneError as error:
         print(f"sslprune: {error.problem}\n{error.hint}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (package := (error.name or "").partition(".")[0]) not in NEEDED:
+            raise
+        print(
+            f"sslprune: this needs {package}, which is not installed.\n"
+            "Run: pip install sslprune (with its dependencies). Without torch there are list, show, predict --runtime "
+            "onnx and features --runtime onnx.",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain once more when it closes stdout.

@@ -55,6 +55,10 @@ class UnknownHeadError(SslpruneError, LookupError):
     """A model has no published head for this task."""
 
 
+class UnknownRuntimeError(SslpruneError, LookupError):
+    """No runtime has this name."""
+
+
 class UnknownPretextError(SslpruneError, LookupError):
     """No pretext is registered under this name."""
 

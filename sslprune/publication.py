@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sslprune import jsonl
+from sslprune.config import Ladder
 from sslprune.data import sources
 from sslprune.data.source import Source
 from sslprune.evaluate.head import write_head
@@ -21,6 +23,7 @@ from sslprune.export import sparse_file
 from sslprune.files import write_atomic
 from sslprune.models.head import Head
 from sslprune.prune.lottery import Rung
+from sslprune.prune.schedule import rounds
 from sslprune.run_folder import RunFolder
 from sslprune.setting import Options, Setting
 from sslprune.zoo.manifest import Manifest
@@ -112,7 +115,7 @@ def seal(setting: Setting, folder: RunFolder, last: Rung, exam: Exam) -> None:
     amend(
         parent,
         {
-            "ladder.safetensors": partial(_write_died, last),
+            "ladder.safetensors": partial(_write_died, last, setting.recipe.ladder),
             "results.jsonl": partial(write_lines, rows=[*own, *floor]),
         },
     )
@@ -163,5 +166,8 @@ def _write_head(head: Head, path: Path) -> None:
     write_head(path, head)
 
 
-def _write_died(rung: Rung, path: Path) -> None:
-    sparse_file.write_ladder(path, {name: died.cpu().numpy() for name, died in rung.died.items()}, {})
+def _write_died(rung: Rung, ladder: Ladder, path: Path) -> None:
+    """Write at which round each weight died, and which round is which rung: what `zoo.load_masks` reads."""
+    rungs = {repr(each.keep): each.number for each in rounds(ladder.rungs, ladder.per_round) if each.is_rung}
+    about = {"rounds": json.dumps(rungs)}
+    sparse_file.write_ladder(path, {name: died.cpu().numpy() for name, died in rung.died.items()}, about)

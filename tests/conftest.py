@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 # Read once, when huggingface_hub and torch are imported: set before either can be.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# An ONNX file takes seconds to export: the tests that look at one ask for it. SSLPRUNE_ONNX=1 pytest asks for all.
+os.environ.setdefault("SSLPRUNE_ONNX", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["MKL_NUM_THREADS"] = "1"

@@ -371,6 +371,26 @@ def test_a_number_too_large_for_half_precision_is_refused(
     assert not (tmp_path / "dense").exists()
 
 
+def test_a_compacted_export_is_a_smaller_model(tmp_path: Path, run: Callable[..., Any]) -> None:
+    name = "rotnet-resnet20-keep1%"
+    found = run("export", name, "--format", "compact", "--out", tmp_path / "small", "--json")
+    assert found["parameters"][1] < found["parameters"][0]
+    assert found["max_rel_err"] < 1e-5
+    again = run("export", tmp_path / "small", "--format", "onnx", "--out", tmp_path / "small.onnx", "--json")
+    assert 0 < again["bytes"] < again["dense_bytes"]
+    assert run("verify", tmp_path / "small", "--json")
+
+
+def test_what_cannot_be_compacted_or_opened_by_timm_is_refused(
+    tmp_path: Path, run: Callable[..., Any], fail: Callable[..., list[str]]
+) -> None:
+    said = fail("export", "rotnet-resnet20-keep100%", "--format", "compact", "--out", tmp_path / "no")
+    assert "no channel can be removed" in said[0]
+    run("export", "rotnet-resnet20-keep1%", "--format", "compact", "--out", tmp_path / "small", "--json")
+    assert "was compacted" in fail("export", tmp_path / "small", "--format", "dense", "--out", tmp_path / "no")[0]
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize("form", ["safetensors", "mask", "dense"])
 def test_an_export_replaces_only_by_force(
     zoo: Any, tmp_path: Path, run: Callable[..., Any], fail: Callable[..., list[str]], form: str

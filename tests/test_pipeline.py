@@ -32,6 +32,8 @@ from sslprune.export import sparse_file
 from sslprune.run_folder import RunFolder
 from sslprune.setting import Options
 from sslprune.step import Step
+from sslprune.zoo.load import load
+from sslprune.zoo.load_masks import load_masks
 from sslprune.zoo.manifest import MANIFEST, Manifest, verify
 
 QUIET = Options(progress=False, checkpoint_every=0.0)
@@ -123,12 +125,16 @@ def test_the_family_is_in_the_zoo_with_exact_counts_and_true_hashes(whole: Finis
 
 
 def test_the_rounds_at_which_weights_died_are_the_masks_of_the_rungs(whole: Finished) -> None:
-    died = sparse_file.read_ladder(whole.folder.folder_of(1.0) / "ladder.safetensors")
-    for number, keep in ((2, 0.5), (4, 0.2)):  # rounds: 1, 0.6, 0.5, 0.3, 0.2
+    ladder = whole.folder.folder_of(1.0) / "ladder.safetensors"
+    rungs = json.loads(sparse_file.read_metadata(ladder)["rounds"])
+    assert rungs == {"1.0": 0, "0.5": 2, "0.2": 4}  # rounds: 1, 0.6, 0.5, 0.3, 0.2
+    died = sparse_file.read_ladder(ladder)
+    for keep, number in ((0.5, 2), (0.2, 4)):
         masks = sparse_file.read(whole.folder.folder_of(keep) / "sparse.safetensors").masks
         assert masks.keys() <= died.keys()
         for name, kept in masks.items():
             assert np.array_equal(kept, (died[name] == 0) | (died[name] > number))
+        assert load_masks(ladder.parent, keep=keep) == load(whole.folder.folder_of(keep)).sslprune.mask
     assert not sparse_file.read(whole.folder.folder_of(1.0) / "sparse.safetensors").masks
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from sslprune.commands.shared import (
     Subparsers,
@@ -12,12 +14,19 @@ from sslprune.commands.shared import (
     add_device,
     add_json,
     add_out,
+    add_runtime,
     at_least_one,
     print_json,
     progress,
     say,
     use_device,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sslprune.zoo.info import Identity
 
 
 def add(commands: Subparsers) -> None:
@@ -40,6 +49,8 @@ def add(commands: Subparsers) -> None:
     add_out(command, "the .npz file: `features` float32 [N, D], `labels` int64 [N]")
     add_data(command)
     add_device(command)
+    add_runtime(command)
+    command.set_defaults(refuse=command.error)
     add_json(command)
 
 
@@ -48,20 +59,13 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from sslprune.data import sources
-    from sslprune.evaluate.features import extract
     from sslprune.files import refuse_existing, write_atomic
-    from sslprune.zoo.info import info_of
-    from sslprune.zoo.load import load
 
     refuse_existing(args.out, force=args.force)
-    use_device(args)
-    model = load(args.model, keep=args.keep, device=args.device)
-    info = info_of(model)
-    source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
+    identity, extract = (_with_onnx if args.runtime == "onnx" else _with_torch)(args)
+    source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=identity.preprocessing.size)
     split = source.split(args.split)
-    features = extract(
-        model, split.images, stage=args.stage, pool=args.pool, device=args.device, progress=progress()
-    ).numpy()
+    features = extract(split.images)
     labels = {} if split.labels is None else {"labels": split.labels}
 
     def write(path: Path) -> None:
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         print_json(
             {
                 "schema": 1,
-                "name": info.name,
+                "name": identity.name,
                 "data": source.name,
                 "split": args.split,
                 "shape": features.shape,
@@ -81,4 +85,31 @@ def run(args: argparse.Namespace) -> None:
             }
         )
         return
-    say(f"{features.shape[0]} x {features.shape[1]} features of {info.name} -> {args.out}")
+    say(f"{features.shape[0]} x {features.shape[1]} features of {identity.name} -> {args.out}")
+
+
+_Loaded: TypeAlias = "tuple[Identity, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]"
+"""Which model it is, and pictures [N,H,W,3] to features [N,D]."""
+
+
+def _with_torch(args: argparse.Namespace) -> _Loaded:
+    from functools import partial
+
+    from sslprune.evaluate.features import extract
+    from sslprune.zoo.info import info_of
+    from sslprune.zoo.load import load
+
+    use_device(args)
+    model = load(args.model, keep=args.keep, device=args.device)
+    features = partial(extract, model, stage=args.stage, pool=args.pool, device=args.device, progress=progress())
+    return info_of(model), lambda images: features(images=images).numpy()
+
+
+def _with_onnx(args: argparse.Namespace) -> _Loaded:
+    from sslprune.zoo.load import load
+
+    if args.threads:
+        args.refuse("--threads is torch's; the runtime onnx takes OMP_NUM_THREADS from the environment")
+    model = load(args.model, keep=args.keep, runtime="onnx", device=args.device)
+    assert model.sslprune is not None
+    return model.sslprune, lambda images: model.features(images, stage=args.stage, pool=args.pool)

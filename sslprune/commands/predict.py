@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sslprune.commands.shared import Subparsers, add_command, add_json, at_least_one, print_json, table
+from sslprune.commands.shared import Subparsers, add_command, add_json, add_runtime, at_least_one, print_json, table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sslprune.zoo.info import Identity
 
 
 def add(commands: Subparsers) -> None:
@@ -24,44 +31,68 @@ def add(commands: Subparsers) -> None:
     command.add_argument(
         "--top", type=at_least_one, default=3, metavar="N", help="how many classes to name (default: 3)"
     )
+    add_runtime(command)
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
     add_json(command)
 
 
 def run(args: argparse.Namespace) -> None:
     """Classify and print the likeliest classes of each picture."""
-    import torch
+    import numpy as np
 
     from sslprune.data.decode import square
-    from sslprune.models.head import HeadedBackbone
-    from sslprune.zoo.info import info_of
-    from sslprune.zoo.load import load
 
-    model = load(args.model, keep=args.keep, head=args.head)
-    assert isinstance(model, HeadedBackbone)
-    info = info_of(model)
-    size = info.preprocessing.size
-    classes = tuple(model.classes)
+    identity, classes, logits = (_with_onnx if args.runtime == "onnx" else _with_torch)(args)
     predictions: list[dict[str, Any]] = []
     for path in args.images:
-        image = info.preprocessing(square(path, size=size)[None])
-        with torch.inference_mode():
-            chances = model(image).softmax(1)[0]
-        top = chances.topk(min(args.top, len(chances)))
+        found = logits(square(path, size=identity.preprocessing.size)[None])[0].astype(np.float64)
+        chances = np.exp(found - found.max())
+        chances /= chances.sum()
+        top = np.argsort(-chances, kind="stable")[: args.top]
         predictions.append(
             {
                 "image": str(path),
-                "classes": [
-                    {"class": classes[index], "probability": round(float(chance), 6)}
-                    for chance, index in zip(top.values, top.indices.tolist(), strict=True)
-                ],
+                "classes": [{"class": classes[index], "probability": round(float(chances[index]), 6)} for index in top],
             }
         )
     if args.json:
-        print_json({"schema": 1, "name": info.name, "head": args.head, "predictions": predictions})
+        print_json({"schema": 1, "name": identity.name, "head": args.head, "predictions": predictions})
         return
     lines = [
         [item["image"], *(f"{guess['class']} {guess['probability']:.1%}" for guess in item["classes"])]
         for item in predictions
     ]
     print(table(["image", *(f"#{rank + 1}" for rank in range(len(lines[0]) - 1))], lines))
+
+
+_Loaded: TypeAlias = "tuple[Identity, Sequence[str], Callable[[NDArray[np.uint8]], NDArray[np.float32]]]"
+"""Which model it is, its classes, and pictures [1,H,W,3] to logits [1,C]."""
+
+
+def _with_torch(args: argparse.Namespace) -> _Loaded:
+    from sslprune.zoo.load import load
+
+    model = load(args.model, keep=args.keep, head=args.head)  # names torch where it is missing
+
+    import torch
+
+    from sslprune.models.head import HeadedBackbone
+    from sslprune.zoo.info import info_of
+
+    assert isinstance(model, HeadedBackbone)
+    info = info_of(model)
+
+    def logits(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = model(info.preprocessing(picture)).numpy()
+        return found
+
+    return info, model.classes, logits
+
+
+def _with_onnx(args: argparse.Namespace) -> _Loaded:
+    from sslprune.zoo.load import load
+
+    model = load(args.model, keep=args.keep, head=args.head, runtime="onnx")
+    assert model.sslprune is not None
+    return model.sslprune, model.classes, model

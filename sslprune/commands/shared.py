@@ -40,6 +40,13 @@ def add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=at_least_one, metavar="N", help="CPU threads (default: one a core)")
 
 
+def add_runtime(command: argparse.ArgumentParser) -> None:
+    """`--runtime`."""
+    command.add_argument(
+        "--runtime", choices=("torch", "onnx"), default="torch", help="what runs the network (onnx: without torch)"
+    )
+
+
 def add_out(command: argparse.ArgumentParser, help: str, *, required: bool = True) -> None:
     """`--out`, the destination itself, and `--force`."""
     command.add_argument("--out", type=Path, required=required, metavar="PATH", help=help)

@@ -1,38 +1,26 @@
-"""A linear probe as it is published beside a backbone: its weights, its file, and the classifier that the two make.
+"""A linear probe as it is published beside a backbone, and the classifier that the two make.
 
-The file is a safetensors file named `head-{task}.safetensors` with four float32 tensors, `mean` [D], `std` [D],
-`weight` [C,D] and `bias` [C], and one metadata entry `sslprune`: a JSON object that says on which stage and pool size
-the probe sits, and what its classes are called. Writing is in `sslprune.evaluate.head`.
+The probe's file is described, and read, in `sslprune.models.head_file`; writing it is in `sslprune.evaluate.head`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslprune.errors import ArchitectureError, DatasetError, SparseFileError
+from sslprune.errors import ArchitectureError, DatasetError
 from sslprune.models.anatomy import forward_stages, stages
-
-POOLED = "pooled"
-"""The stage name for what the network itself pools: `forward_head(forward_features(x), pre_logits=True)`."""
-
-VERSION = 1
-"""Of the head file; a reader refuses any other."""
+from sslprune.models.head_file import METADATA, TENSORS, VERSION, HeadFile, check_head_file, read_head_file, refuse
+from sslprune.models.head_file import POOLED as POOLED
+from sslprune.models.head_file import head_filename as head_filename
 
 _ROWS = 8192
-_METADATA = "sslprune"
-_TENSORS = ("bias", "mean", "std", "weight")
-_FIELDS = frozenset({"version", "task", "stage", "pool", "classes", "l2", "held_out", "converged"})
-_TASK = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,22 +203,6 @@ class _ProbeLayer(nn.Module):
         return F.linear((x - self.mean) / self.std, self.weight, self.bias)
 
 
-def head_filename(task: str) -> str:
-    """The file name of a task's head.
-
-    Raises:
-        SparseFileError: The task's name would not make a plain file name.
-
-    >>> head_filename("cifar10")
-    'head-cifar10.safetensors'
-    """
-    if not isinstance(task, str) or not _TASK.fullmatch(task):
-        raise SparseFileError(
-            f"{task!r} cannot name a head.", "Use 1 to 64 lower-case letters, digits, dots, hyphens and underscores."
-        )
-    return f"head-{task}.safetensors"
-
-
 def read_head(path: Path) -> Head:
     """Read a head file, all or nothing.
 
@@ -238,22 +210,10 @@ def read_head(path: Path) -> Head:
         SparseFileError: The file is missing, truncated or malformed, says something impossible, or holds a number
             that is not finite.
     """
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            found = sorted(file.keys())
-            if found != sorted(_TENSORS):
-                _refuse(path, f"it holds {len(found)} tensors ({', '.join(found)[:200]}), not {', '.join(_TENSORS)}")
-            for name in found:
-                if file.get_slice(name).get_dtype() != "F32":
-                    _refuse(path, f"{name} is {file.get_slice(name).get_dtype()}, not F32")
-            tensors = {name: file.get_tensor(name).clone() for name in _TENSORS}
-    except (OSError, SafetensorError) as error:
-        raise SparseFileError(f"{path} is no head file: {error}", "Fetch or write it again.") from error
-    head = _head(path, _fields(path, metadata), tensors)
-    check_head(head, path)
-    return head
+    found = read_head_file(path)
+    tensors = {name: torch.from_numpy(getattr(found, name)) for name in TENSORS}
+    probe = Probe(**tensors, l2=found.l2, classes=found.classes, held_out=found.held_out, converged=found.converged)
+    return Head(found.task, found.stage, found.pool, probe)
 
 
 def check_head(head: Head, path: Path) -> None:
@@ -266,26 +226,24 @@ def check_head(head: Head, path: Path) -> None:
     Raises:
         SparseFileError: It is such a head.
     """
-    head_filename(head.task)
     probe = head.probe
-    if not isinstance(head.stage, str) or not head.stage or type(head.pool) is not int or head.pool < 1:
-        _refuse(path, f"stage {head.stage!r} with pool {head.pool!r} is no place on a network")
-    if len(set(probe.classes)) != len(probe.classes) or not all(isinstance(name, str) for name in probe.classes):
-        _refuse(path, "its classes are not distinct names")
-    wide, many = probe.mean.numel(), len(probe.classes)
-    shapes = {"mean": (wide,), "std": (wide,), "weight": (many, wide), "bias": (many,)}
-    for name, shape in shapes.items():
+    arrays = {}
+    for name in TENSORS:
         tensor: Tensor = getattr(probe, name)
-        if tensor.dtype != torch.float32 or tuple(tensor.shape) != shape or tensor.numel() == 0:
-            _refuse(path, f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not float32 {shape}")
-        if not torch.isfinite(tensor).all():
-            _refuse(path, f"{name} holds a number that is not finite")
-    if not (probe.std > 0).all():
-        _refuse(path, "std is not positive everywhere")
-    if not _is_number(probe.l2) or probe.l2 < 0 or not _is_number(probe.held_out) or not 0 <= probe.held_out <= 100:
-        _refuse(path, f"l2 {probe.l2!r} or held_out {probe.held_out!r} is impossible")
-    if type(probe.converged) is not bool:
-        _refuse(path, f"converged is {probe.converged!r}, not true or false")
+        if tensor.dtype != torch.float32:
+            refuse(path, f"{name} is {tensor.dtype}, not float32")
+        arrays[name] = tensor.detach().cpu().numpy()
+    file = HeadFile(
+        head.task,
+        head.stage,
+        head.pool,
+        **arrays,
+        l2=probe.l2,
+        classes=probe.classes,
+        held_out=probe.held_out,
+        converged=probe.converged,
+    )
+    check_head_file(file, path)
 
 
 def head_metadata(head: Head) -> dict[str, str]:
@@ -301,37 +259,4 @@ def head_metadata(head: Head) -> dict[str, str]:
         "held_out": probe.held_out,
         "converged": probe.converged,
     }
-    return {_METADATA: json.dumps(fields, sort_keys=True, allow_nan=False)}
-
-
-def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    try:
-        fields = json.loads(metadata[_METADATA])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise SparseFileError(f"{path} has no readable {_METADATA} metadata.", "Fetch or write it again.") from error
-    if not isinstance(fields, dict) or fields.get("version") != VERSION:
-        _refuse(path, f"it is not of version {VERSION}")
-    if fields.keys() != _FIELDS:
-        _refuse(path, f"these fields are missing or unknown: {', '.join(sorted(fields.keys() ^ _FIELDS))}")
-    if not isinstance(fields["classes"], list) or not all(isinstance(name, str) for name in fields["classes"]):
-        _refuse(path, "its classes are not a list of names")
-    return fields
-
-
-def _head(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
-    probe = Probe(
-        **tensors,
-        l2=fields["l2"],
-        classes=tuple(fields["classes"]),
-        held_out=fields["held_out"],
-        converged=fields["converged"],
-    )
-    return Head(fields["task"], fields["stage"], fields["pool"], probe)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _refuse(path: Path, why: str) -> NoReturn:
-    raise SparseFileError(f"{path} is no head file that can be used: {why}.", "Fetch or write it again.")
+    return {METADATA: json.dumps(fields, sort_keys=True, allow_nan=False)}

@@ -1,26 +1,30 @@
-"""What a loaded model carries in its attribute `.sslprune`."""
+"""What a loaded model carries in its attribute `.sslprune`. Importing it needs neither torch nor numpy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from sslprune.errors import ManifestError
-from sslprune.masks import Mask
-from sslprune.models import Preprocessing
+from sslprune.models.preprocess import Preprocessing
 from sslprune.zoo.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sslprune.graph.surgery import Kept
+    from sslprune.masks import Mask
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """A loaded model's identity.
+class Identity:
+    """Which model it is, whatever runs it.
 
     Attributes:
         name: Full name.
         keep: Real keep rate, kept / prunable.
-        mask: Which weights are kept; call `mask.apply_(model)` after each optimiser step while fine-tuning.
         preprocessing: Turns uint8 pictures into the model's input.
         manifest: Everything stated about the model.
         folder: Where it was read from.
@@ -29,11 +33,23 @@ class ModelInfo:
 
     name: str
     keep: float
-    mask: Mask
     preprocessing: Preprocessing
     manifest: Manifest
     folder: Path
     architecture: str
+
+
+@dataclass(frozen=True)
+class ModelInfo(Identity):
+    """A loaded module's identity, and its mask.
+
+    Attributes:
+        mask: Which weights are kept; call `mask.apply_(model)` after each optimiser step while fine-tuning.
+        channels: Compacted networks only: by layer, which of the architecture's channels stayed.
+    """
+
+    mask: Mask
+    channels: Mapping[str, Kept] = field(default_factory=dict)
 
 
 def info_of(model: nn.Module) -> ModelInfo:

@@ -1,22 +1,60 @@
-"""Load a model by name or folder: find it, check its hashes, decode it, hand out an ordinary timm-API module."""
+"""Load a model by name or folder: find it, check its hashes, hand it to the runtime that was asked for.
+
+Importing this needs neither torch nor numpy; what a runtime needs is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-import torch
-from torch import nn
-
-from sslprune.errors import ArchitectureError, SparseFileError, UnknownHeadError
-from sslprune.masks import Mask
-from sslprune.models.head import HeadedBackbone, head_filename, read_head
+from sslprune.errors import (
+    ArchitectureError,
+    MissingExtraError,
+    UnknownHeadError,
+    UnknownRuntimeError,
+)
 from sslprune.zoo.index import Entry
-from sslprune.zoo.info import ModelInfo
 from sslprune.zoo.locate import locate
 from sslprune.zoo.manifest import MANIFEST, verify
-from sslprune.zoo.model_config import CONFIG
-from sslprune.zoo.read import WEIGHTS, read_model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from sslprune.runtime.onnx_model import OnnxModel
+
+RUNTIMES = ("torch", "onnx")
+
+
+@overload
+def load(
+    name: str | Path,
+    *,
+    keep: float | None = ...,
+    arch: str | None = ...,
+    data: str | None = ...,
+    head: str | None = ...,
+    num_classes: int = ...,
+    runtime: Literal["torch"] = ...,
+    device: str | torch.device = ...,
+    verify: bool = ...,
+) -> nn.Module: ...
+
+
+@overload
+def load(
+    name: str | Path,
+    *,
+    keep: float | None = ...,
+    arch: str | None = ...,
+    data: str | None = ...,
+    head: str | None = ...,
+    runtime: Literal["onnx"],
+    device: str | torch.device = ...,
+    verify: bool = ...,
+) -> OnnxModel: ...
 
 
 def load(
@@ -27,9 +65,10 @@ def load(
     data: str | None = None,
     head: str | None = None,
     num_classes: int = 0,
+    runtime: str = "torch",
     device: str | torch.device = "cpu",
     verify: bool = True,
-) -> nn.Module:
+) -> Any:
     """Load a pruned network by name.
 
     Args:
@@ -41,63 +80,75 @@ def load(
         data: Data set, likewise.
         head: Attach the published linear probe of this task ("cifar10"), so that the network classifies at once.
         num_classes: Attach a fresh classifier with so many outputs, for fine-tuning. 0: pooled features.
-        device: Where the module goes.
+        runtime: "torch" for a module, or "onnx" to run `model.onnx` with numpy, pillow and onnxruntime alone.
+        device: Where the module goes, or what ONNX Runtime runs on ("cpu", "cuda", "cuda:N").
         verify: Check size and sha256 of every file that is read.
 
     Returns:
         The module, in eval mode, with timm's API (`forward_features`, `forward_head`, `num_features`,
         `reset_classifier`). Its attribute `sslprune` (a `ModelInfo`) has the name that was resolved, keep, mask,
-        preprocessing and manifest.
+        preprocessing and manifest. With runtime="onnx" an `OnnxModel`: numpy images to numpy features or logits, and
+        the same attribute (an `Identity`) without the mask.
 
     Raises:
         UnknownModelError: No model, or more than one, has this name; the nearest are named.
         KeepError: No rung is near; the rungs are listed.
         UnknownHeadError: No such probe was published; those that were are named.
+        UnknownRuntimeError: There is no such runtime.
+        MissingExtraError: The runtime's package is not installed.
         IntegrityError: A file is not what the index or manifest says.
         SparseFileError: The weights' file is malformed, or not of this architecture.
-        ManifestError: The folder lacks its manifest or config, or they say something impossible.
+        ManifestError: The folder lacks its manifest, config or `model.onnx`, or they say something impossible.
         ArchitectureError: The architecture is not known here.
+        DeviceError: ONNX Runtime cannot use the device.
     """
+    if runtime not in RUNTIMES:
+        raise UnknownRuntimeError(f"there is no runtime {runtime!r}.", f"Choose one of: {', '.join(RUNTIMES)}.")
     if num_classes < 0:
         raise ArchitectureError(f"num_classes = {num_classes}.", "Give the number of classes, or 0 for features.")
     if head is not None and num_classes:
         raise ArchitectureError(
             "head and num_classes are both given.", "Take the published probe, or a fresh classifier."
         )
-    entry = locate(name, keep=keep, arch=arch, data=data)
-    if verify:
-        _verify(entry, [WEIGHTS, CONFIG])
-    model, mask, preprocessing, architecture = read_model(entry.folder)
-    manifest = entry.manifest
-    if mask.kept != manifest.kept or mask.prunable != manifest.prunable:
-        raise SparseFileError(
-            f"{entry.folder / WEIGHTS} keeps {mask.kept} of {mask.prunable} weights, the manifest says "
-            f"{manifest.kept} of {manifest.prunable}.",
-            "Get the model again.",
+    if runtime == "onnx" and num_classes:
+        raise ArchitectureError(
+            "the runtime 'onnx' cannot train, so num_classes means nothing to it.",
+            "Give head=TASK for a published probe, or take runtime='torch'.",
         )
-    info = ModelInfo(manifest.name, manifest.keep, mask, preprocessing, manifest, entry.folder, architecture)
-    if head is not None:
-        model = _with_head(model, head, entry, check=verify)
-        info = replace(info, mask=Mask({f"backbone.{weight}": kept for weight, kept in mask.items()}))
-    elif num_classes:
-        model.reset_classifier(num_classes)  # type: ignore[operator]
-    model.sslprune = info  # type: ignore[assignment]
-    return model.to(device).eval()
+    entry = locate(name, keep=keep, arch=arch, data=data)
+    head_path = None if head is None else entry.folder / _published(entry, head)
+    heads = [] if head_path is None else [head_path.name]
+    if runtime == "onnx":
+        from sslprune.zoo import load_onnx
+
+        load_onnx.require_model(entry, listed=verify)
+        if verify:
+            _verify(entry, [*load_onnx.FILES, *heads])
+        return load_onnx.load_onnx(entry, head=head_path, device=str(device))
+    try:
+        from sslprune.zoo import load_torch
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"the runtime 'torch' needs {error.name}, which is not installed.",
+            "Run: pip install sslprune (with its dependencies), or take runtime='onnx'.",
+        ) from error
+    if verify:
+        _verify(entry, [*load_torch.files(entry), *heads])
+    return load_torch.load_torch(entry, head=head_path, num_classes=num_classes, device=device)
 
 
-def _verify(entry: Entry, names: list[str]) -> None:
+def _verify(entry: Entry, names: Sequence[str]) -> None:
     if entry.manifest_record is not None:
         verify(entry.folder, {MANIFEST: entry.manifest_record}, [MANIFEST])
     verify(entry.folder, entry.manifest.files, names)
 
 
-def _with_head(model: nn.Module, task: str, entry: Entry, *, check: bool) -> HeadedBackbone:
+def _published(entry: Entry, task: str) -> str:
+    from sslprune.models.head_file import head_filename
+
     if task not in (published := entry.manifest.heads):
         raise UnknownHeadError(
             f"{entry.name} has no published head {task!r}.",
             f"Published: {', '.join(published) or 'none'}. Or fit your own: sslprune.linear_eval(model, train, test).",
         )
-    file = head_filename(task)
-    if check:
-        verify(entry.folder, entry.manifest.files, [file])
-    return HeadedBackbone(model, read_head(entry.folder / file))
+    return head_filename(task)

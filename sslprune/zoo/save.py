@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -15,15 +16,18 @@ from sslprune.zoo.names import Name
 from sslprune.zoo.write import Evidence, write_model
 
 
-def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Manifest:
+def save(
+    model: nn.Module, folder: str | Path, *, values: Literal["fp32", "fp16"] = "fp32", force: bool = False
+) -> Manifest:
     """Write a network that `sslprune.load` gave, with the weights it has now, so that `load(folder)` gives it back.
 
-    A classifier made by `num_classes=` or `reset_classifier` is saved with it. A published probe is not: it belongs to
-    the weights it was fitted on.
+    A network that `sslprune.compact` made is saved with the list of its channels, and a classifier made by
+    `num_classes=` or `reset_classifier` with it. A published probe is not: it belongs to the weights it was fitted on.
 
     Args:
         model: Its attribute `sslprune` names it; its weights outside of `sslprune.mask` are 0.
         folder: The destination.
+        values: Precision of the kept weights; "fp32" is bit-exact.
         force: Replace an existing folder.
 
     Returns:
@@ -50,5 +54,7 @@ def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Manife
         licence=original.licence,
         data_terms=original.data_terms,
         evidence=Evidence(versions=original.versions, parent=original.parent),
+        channels=info.channels,
+        values=values,
         force=force,
     )

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from sslprune.errors import ManifestError
 from sslprune.export import sparse_file
 from sslprune.files import new_folder
+from sslprune.graph.surgery import Kept
 from sslprune.masks import Mask
 from sslprune.models import Preprocessing
 from sslprune.models.cost import uses
+from sslprune.zoo.channels import CHANNELS, write_channels
 from sslprune.zoo.manifest import MANIFEST, FileRecord, LayerRecord, Manifest, verify
 from sslprune.zoo.names import Name
+from sslprune.zoo.onnx import add_to_folder
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,11 @@ def write_model(
     data_terms: str,
     evidence: Evidence = Evidence(),
     extra: Extra = Extra(),
+    channels: Mapping[str, Kept] = MappingProxyType({}),
     values: Literal["fp32", "fp16"] = "fp32",
     force: bool = False,
 ) -> Manifest:
-    """Write a model's folder atomically.
+    """Write a model's folder atomically; with `model.onnx` where the extra `onnx` is installed (see `zoo.onnx`).
 
     Args:
         folder: The destination.
@@ -88,6 +93,7 @@ def write_model(
         data_terms: Terms of the data that the weights saw.
         evidence: Results, recipe, log.
         extra: Heads and, for parents, the rewound weights.
+        channels: Of a compacted network: by layer, which of the architecture's channels it still has.
         values: Precision of the kept weights; "fp32" is bit-exact.
         force: Replace an existing folder.
 
@@ -117,6 +123,8 @@ def write_model(
         )
         sparse_file.write(draft / "sparse.safetensors", _arrays(state), _arrays(pruned), metadata=about, values=values)
         _write_json(draft / "config.json", config(name, model, architecture, preprocessing))
+        if channels:
+            write_channels(draft / CHANNELS, channels)
         for task, write_head in extra.heads.items():
             write_head(draft / f"head-{task}.safetensors")
         if extra.rewound is not None:
@@ -126,6 +134,8 @@ def write_model(
         if evidence.recipe:
             (draft / "recipe.toml").write_text(evidence.recipe, encoding="utf-8")
         manifest = _manifest(draft, name, model, mask, preprocessing, licence, data_terms, evidence)
+        add_to_folder(draft, manifest, model, architecture, preprocessing)
+        manifest = replace(manifest, files=_records(draft))
         text = manifest.to_json()
         Manifest.from_json(text, where=folder / MANIFEST)  # what the reader would refuse is never written
         (draft / MANIFEST).write_text(text, encoding="utf-8")
@@ -234,7 +244,7 @@ def _manifest(
         macs=sum(layer.macs for layer in layers),
         macs_left=sum(layer.macs_left for layer in layers),
         layers=layers,
-        files={path.name: FileRecord.of(path) for path in sorted(draft.iterdir())},
+        files=_records(draft),
         metrics=dict(evidence.metrics),
         recipe_sha256=evidence.recipe_sha256,
         seed=evidence.seed,
@@ -243,6 +253,10 @@ def _manifest(
         data_terms=data_terms,
         parent=None if name.keep == 1 else evidence.parent or str(name.parent),
     )
+
+
+def _records(draft: Path) -> dict[str, FileRecord]:
+    return {path.name: FileRecord.of(path) for path in sorted(draft.iterdir())}
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -69,12 +69,49 @@ def test_resizing_is_pillows(kind):
     assert np.abs(ours.numpy() - expected).max() <= 1.0, "Pillow rounds to whole levels"
 
 
+@given(images=pictures, mean=channels, std=scales, kind=st.sampled_from(["bilinear", "bicubic"]))
+def test_without_torch_pictures_of_the_right_size_are_equal_bit_for_bit(images, mean, std, kind):
+    settings = Preprocessing(mean, std, images.shape[1], kind)
+    x = settings.numpy(images)
+    assert x.dtype == np.float32
+    assert x.flags.c_contiguous
+    assert x.tobytes() == settings(images).numpy().tobytes()
+
+
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    size=st.integers(1, 200),
+    kind=st.sampled_from(["bilinear", "bicubic"]),
+    seed=st.integers(0, 999),
+)
+def test_without_torch_pictures_of_other_sizes_agree(height, width, size, kind, seed):
+    images = np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), np.uint8)
+    plain = Preprocessing((0, 0, 0), (1, 1, 1), size, kind)
+    found = plain.numpy(images)
+    assert 0 <= found.min() <= found.max() <= 1
+    np.testing.assert_allclose(found, plain(images).numpy(), rtol=0, atol=3e-5)
+    # Where torch places its filters in float64, too, nothing is left of the difference.
+    exact = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
+    if exact.shape[2:] != (size, size):
+        exact = torch.nn.functional.interpolate(exact, size=(size, size), mode=kind, antialias=True).clamp(0, 1)
+    np.testing.assert_allclose(found, exact.numpy(), rtol=0, atol=3e-7)
+
+
+def test_without_torch_other_sizes_are_normalised_too():
+    settings = Preprocessing(CIFAR_MEAN, CIFAR_STD, 16, "bicubic")
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 40, 3), np.uint8)
+    np.testing.assert_allclose(settings.numpy(images), settings(images).numpy(), rtol=0, atol=1e-4)
+    assert settings.numpy(images[:0]).shape == (0, 3, 16, 16)
+
+
 def test_the_input_is_not_changed_and_may_be_read_only_or_a_view():
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     kept = images.copy()
     images.flags.writeable = False
     mirrored = PLAIN(images[:, :, ::-1])
     assert torch.equal(mirrored, PLAIN(images).flip(3))
+    np.testing.assert_array_equal(PLAIN.numpy(images[:, :, ::-1]), mirrored.numpy())
     np.testing.assert_array_equal(images, kept)
 
 
@@ -90,8 +127,9 @@ def test_the_input_is_not_changed_and_may_be_read_only_or_a_view():
     ],
 )
 def test_other_arrays_are_refused(images):
-    with pytest.raises(DatasetError, match=r"uint8 \[N,H,W,3\]"):
-        PLAIN(images)
+    for prepare in (PLAIN, PLAIN.numpy):
+        with pytest.raises(DatasetError, match=r"uint8 \[N,H,W,3\]"):
+            prepare(images)
 
 
 @given(settings)

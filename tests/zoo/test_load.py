@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -12,12 +13,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,14 +34,15 @@ from sslprune.errors import (
     SslpruneError,
     UnknownHeadError,
     UnknownModelError,
+    UnknownRuntimeError,
 )
 from sslprune.evaluate.head import write_head
-from sslprune.export import sparse_file
+from sslprune.export import container, sparse_file
 from sslprune.models import Preprocessing, build, prunable
 from sslprune.models.head import HeadedBackbone, read_head, stage_features
 from sslprune.models.preprocess import CIFAR_MEAN, CIFAR_STD
 from sslprune.zoo.index import open_index
-from sslprune.zoo.info import ModelInfo, info_of
+from sslprune.zoo.info import Identity, ModelInfo, info_of
 from sslprune.zoo.load import load
 from sslprune.zoo.locate import locate
 from sslprune.zoo.manifest import MANIFEST, Manifest
@@ -448,29 +452,42 @@ def test_weights_of_another_shape_are_refused(zoo: Any, tmp_path: Path, restate:
     loads_well(folder, zoo.states[NAME])
 
 
-def masks_in(file: bytes) -> dict[str, tuple[int, int]]:
-    """Tensor coded as gaps -> where the bytes of its mask begin and end in the file."""
+def taken_apart(file: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and the pieces of a sparse file."""
     (length,) = struct.unpack("<Q", file[:8])
-    header = json.loads(file[8 : 8 + length])
-    about = json.loads(header["__metadata__"]["sslprune.pruned"])
-    data = 8 + length
+    return json.loads(file[8 : 8 + length])["__metadata__"], safetensors.numpy.load(file)
+
+
+def gaps_in(file: bytes) -> dict[str, bytearray]:
+    """Tensor coded as gaps -> these."""
+    about, pieces = taken_apart(file)
+    told = json.loads(about["sslprune.pruned"])
+    streams = {name: pieces[f"{name}:mask"].tobytes() for name in told if told[name]["coding"] != "bitmask"}
     return {
-        name: tuple(data + offset for offset in header[f"{name}:mask"]["data_offsets"])
-        for name, tensor in about.items()
-        if tensor["coding"] == "gap8"
+        name: bytearray(stream if told[name]["coding"] == "gap8" else zlib.decompress(stream, wbits=-15))
+        for name, stream in streams.items()
     }
+
+
+def with_gaps(file: bytes, name: str, gaps: bytearray) -> bytes:
+    """A file whose tensor has other gaps, not deflated."""
+    about, pieces = taken_apart(file)
+    told = json.loads(about["sslprune.pruned"])
+    told[name]["coding"] = "gap8"
+    pieces[f"{name}:mask"] = np.frombuffer(bytes(gaps), np.uint8)
+    start, order = container.build(about | {"sslprune.pruned": json.dumps(told)}, pieces)
+    return start + b"".join(pieces[piece].tobytes() for piece in order)
 
 
 def test_an_index_out_of_range_is_refused_with_all_hashes_right(zoo: Any, tmp_path: Path, restate: Restate) -> None:
     folder = zoo.copy(NAME, tmp_path / "model")
     good = (folder / WEIGHTS).read_bytes()
-    spots = masks_in(good)
-    assert len(spots) > 5
-    for begin, end in spots.values():
-        spoiled = bytearray(good)
+    gaps = gaps_in(good)
+    assert len(gaps) > 5
+    for name, right in gaps.items():
         # The walk only goes forward, so an index cannot be unsorted; it can only run past the end.
-        spoiled[begin:end] = bytes(254 if byte != 255 else 255 for byte in spoiled[begin:end])
-        (folder / WEIGHTS).write_bytes(spoiled)
+        wrong = bytearray(254 if byte != 255 else 255 for byte in right)
+        (folder / WEIGHTS).write_bytes(with_gaps(good, name, wrong))
         restate(folder)
         with pytest.raises(SparseFileError, match="past the end"):
             load(folder)
@@ -485,11 +502,11 @@ def test_any_gaps_are_refused_or_are_sorted_indices_within_range(
     zoo: Any, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("gaps") / WEIGHTS
-    file = bytearray(zoo.folder(NAME).joinpath(WEIGHTS).read_bytes())
-    name, (begin, end) = data.draw(st.sampled_from(sorted(masks_in(bytes(file)).items())))
-    first, second = (data.draw(st.integers(begin, end - 1)) for _ in range(2))
-    file[first], file[second] = file[second], data.draw(st.sampled_from([0, 1, 254, file[first]]))
-    path.write_bytes(file)
+    file = zoo.folder(NAME).joinpath(WEIGHTS).read_bytes()
+    name, gaps = data.draw(st.sampled_from(sorted(gaps_in(file).items())))
+    first, second = (data.draw(st.integers(0, len(gaps) - 1)) for _ in range(2))
+    gaps[first], gaps[second] = gaps[second], data.draw(st.sampled_from([0, 1, 254, gaps[first]]))
+    path.write_bytes(with_gaps(file, name, gaps))
     try:
         mask = sparse_file.read(path).masks[name]
     except SparseFileError:
@@ -617,3 +634,126 @@ def test_an_entry_is_located_without_reading_weights(zoo: Any, tmp_path: Path) -
     (folder / WEIGHTS).unlink()
     assert str(locate(folder).name) == NAME
     assert locate("rednet", keep=0.2).folder == zoo.folder("rednet-resnet20-toy-keep20%")
+
+
+# Other runtimes
+
+BUNDLED = "rotnet-resnet20-cifar10-keep5%"
+ONNX = "model.onnx"
+
+
+@pytest.fixture
+def bundled(tmp_path: Path) -> Path:
+    """A copy of a bundled model, which comes with its ONNX file."""
+    return Path(shutil.copytree(locate(BUNDLED).folder, tmp_path / "bundled"))
+
+
+def runs_well(folder: Path) -> None:
+    assert load(folder, runtime="onnx", head="cifar10")(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 10)
+
+
+def test_an_unknown_runtime_names_those_that_exist() -> None:
+    with pytest.raises(UnknownRuntimeError, match="no runtime 'sprase'") as caught:
+        load(NAME, runtime="sprase")
+    assert caught.value.hint == "Choose one of: torch, onnx."
+
+
+def test_a_name_is_resolved_for_every_runtime() -> None:
+    model = load("rotnet-resnet20", keep=0.045, runtime="onnx")
+    assert isinstance(model.sslprune, Identity)
+    assert model.sslprune.name == BUNDLED
+    assert (model.sslprune.architecture, model.sslprune.folder) == ("resnet20_cifar", locate(BUNDLED).folder)
+
+
+def test_onnx_cannot_be_fine_tuned() -> None:
+    with pytest.raises(ArchitectureError, match="num_classes means nothing"):
+        load(BUNDLED, runtime="onnx", num_classes=7)
+
+
+def test_a_head_that_was_not_published_is_named_for_onnx_too() -> None:
+    with pytest.raises(UnknownHeadError) as caught:
+        load(BUNDLED, runtime="onnx", head="digits")
+    assert "Published: cifar10." in caught.value.hint
+
+
+def test_a_model_without_an_onnx_file_says_how_to_make_it(bundled: Path, restate: Restate) -> None:
+    (bundled / ONNX).unlink()
+    restate(bundled)
+    for verify in (True, False):
+        with pytest.raises(ManifestError, match=r"comes without model\.onnx") as caught:
+            load(bundled, runtime="onnx", verify=verify)
+        assert f"sslprune export {BUNDLED} --format onnx" in caught.value.hint
+        assert len(str(caught.value).splitlines()) == 2
+
+
+def test_an_onnx_file_that_the_manifest_does_not_list_is_not_trusted(bundled: Path) -> None:
+    manifest = json.loads((bundled / MANIFEST).read_text())
+    del manifest["files"][ONNX]
+    (bundled / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=r"does not list model\.onnx") as caught:
+        load(bundled, runtime="onnx")
+    assert "if you made the file yourself: sslprune.runtime.open_onnx(" in caught.value.hint
+    load(bundled, runtime="onnx", verify=False)
+
+
+@pytest.mark.parametrize("file", [ONNX, "config.json", "head-cifar10.safetensors"])
+def test_a_flipped_bit_is_never_run_unnoticed(bundled: Path, file: str) -> None:
+    good = (bundled / file).read_bytes()
+    for at in sampled(len(good)):
+        spoiled = bytearray(good)
+        spoiled[at] ^= 1 << at % 8
+        (bundled / file).write_bytes(spoiled)
+        with pytest.raises(IntegrityError, match=file):
+            load(bundled, runtime="onnx", head="cifar10")
+        with contextlib.suppress(SslpruneError):
+            load(bundled, runtime="onnx", head="cifar10", verify=False)
+    (bundled / file).write_bytes(good)
+    runs_well(bundled)
+
+
+@pytest.mark.parametrize("file", [ONNX, "config.json", "head-cifar10.safetensors"])
+def test_a_file_that_was_cut_is_not_run(bundled: Path, restate: Restate, file: str) -> None:
+    good, manifest = (bundled / file).read_bytes(), (bundled / MANIFEST).read_bytes()
+    for length in sampled(len(good.rstrip()) - 1, many=12):
+        (bundled / file).write_bytes(good[:length])
+        with pytest.raises(IntegrityError):
+            load(bundled, runtime="onnx", head="cifar10")
+        restate(bundled)
+        for verify in (True, False):
+            with pytest.raises((ManifestError, SparseFileError)):
+                load(bundled, runtime="onnx", head="cifar10", verify=verify)
+        (bundled / MANIFEST).write_bytes(manifest)
+    (bundled / file).write_bytes(good)
+    runs_well(bundled)
+
+
+def test_another_models_onnx_file_is_refused_with_all_hashes_right(bundled: Path, restate: Restate) -> None:
+    shutil.copy(locate("rotnet-resnet20-cifar10-keep10%").folder / ONNX, bundled / ONNX)
+    restate(bundled)
+    with pytest.raises(SparseFileError, match=r"is another model's file: its name is rotnet-.*-keep10%"):
+        load(bundled, runtime="onnx")
+
+
+def test_an_onnx_file_of_other_weights_is_refused_with_all_hashes_right(bundled: Path, restate: Restate) -> None:
+    config = json.loads((bundled / "config.json").read_text())
+    config["sslprune"]["preprocessing"]["mean"][0] += 0.1
+    (bundled / "config.json").write_text(json.dumps(config))
+    restate(bundled)
+    with pytest.raises(SparseFileError, match="its preprocessing is"):
+        load(bundled, runtime="onnx")
+    shutil.copy(locate(BUNDLED).folder / "config.json", bundled / "config.json")
+    with open(bundled / WEIGHTS, "ab") as file:
+        file.write(b" ")
+    restate(bundled)
+    with pytest.raises(SparseFileError, match="its source_sha256 is"):
+        load(bundled, runtime="onnx")
+
+
+def test_a_head_on_a_stage_that_the_onnx_file_lacks_is_refused(bundled: Path, restate: Restate) -> None:
+    path = bundled / "head-cifar10.safetensors"
+    head = read_head(path)
+    write_head(path, type(head)(head.task, "layer1", head.pool, head.probe))
+    restate(bundled)
+    with pytest.raises(ArchitectureError, match="does not give the stage 'layer1'"):
+        load(bundled, runtime="onnx", head="cifar10")
+    load(bundled, runtime="onnx")

@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,10 @@ def row(keep: float, folder: Path, repeat: int) -> None:
     safetensors.numpy.save_file(tensors, dense)
     packed = gzip.compress(dense.read_bytes(), 6, mtime=0)
 
-    codings = [tensor.coding for tensor in sparse_file.read_layout(fp32).pruned.values()]
-    print(f"\nkeep {keep:g}: {kept:,} of {prunable:,} weights; {codings.count('gap8')} tensors gap8, "
-          f"{codings.count('bitmask')} bitmask")  # fmt: skip
+    tensors_of = sparse_file.read_layout(fp32).pruned.values()
+    codings = Counter(coding for tensor in tensors_of for coding in (tensor.coding, tensor.values))
+    print(f"\nkeep {keep:g}: {kept:,} of {prunable:,} weights; {len(tensors_of)} tensors: "
+          + ", ".join(f"{count} {coding}" for coding, count in sorted(codings.items(), key=str)))  # fmt: skip
     for path, value_bytes in ((fp32, 4), (fp16, 2)):
         bound = entropy_bytes(prunable, kept, value_bytes) + rest
         size = path.stat().st_size
