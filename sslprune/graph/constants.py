@@ -82,9 +82,7 @@ def _of_weights(weight: Tensor, node: Node, read: Tensor, bias: Tensor) -> Tenso
     varying = live(_spoiled_by_zeros(read) if node.padded else read)
     # Sums over constant inputs alone; the others would only be multiplied by nothing.
     steady = (~live(read) & (read != 0)).nonzero().flatten()
-    total = bias
-    if len(steady) and not node.padded:
-        total = bias + pull(weight, node, steady) @ read[steady]
+    total = bias + pull(weight, node, steady) @ read[steady]
     return torch.where(pattern[:, varying].any(1), LIVE, total)
 
 

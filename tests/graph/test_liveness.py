@@ -83,3 +83,57 @@ def test_zero_channels_are_coupled_with_what_is_added_to_them_alone():
     assert torch.equal(stream["layer2.0.conv2"][8:24], stream["layer1.0.conv2"])
     assert coupled.pinned[stream["layer3.2.conv2"]].all()  # the network's output
     assert not coupled.pinned[stream["layer2.0.conv1"]].any()
+
+
+class Silenced(nn.Module):
+    """Three ways for a live channel to end: scaled by nothing, gated by nothing, and a constant in a frame of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        scaled = self.norm(self.conv(x))
+        gated = scaled * self.gate(x).relu()
+        return nn.functional.pad(gated, (1, 0, 1, 0))
+
+
+def test_a_channel_ends_where_its_scale_or_its_gate_is_zero_and_padding_makes_constants_vary():
+    net = Silenced().double().eval()
+    with torch.no_grad():
+        net.norm.weight.copy_(torch.tensor([0.0, 1.0, 0.0, 1.0]))
+        net.norm.bias.copy_(torch.tensor([2.0, 1.0, 3.0, 1.0]))
+        net.gate.weight[1:3] = 0
+        net.gate.bias[1:3] = torch.tensor([-1.0, 5.0], dtype=torch.float64)
+    graph = trace(net, 6)
+    found = constants(net, graph, biases(net, graph))
+    norm, gated, padded = (found[graph.of(op)[-1].name] for op in ("norm", "mul", "pad"))
+    assert live(norm).tolist() == [False, True, False, True]
+    assert norm[[0, 2]].tolist() == [2.0, 3.0]
+    assert live(gated).tolist() == [True, False, False, True]
+    assert gated[[1, 2]].tolist() == [0.0, 15.0]
+    assert live(padded).tolist() == [True, False, True, True]
+    steady = ~live(padded)
+    pixels = interpret(net, graph, images(6))[graph.output].transpose(0, 1).flatten(1)
+    assert (pixels[steady] == padded[steady, None]).all()
+
+
+class Widened(nn.Module):
+    """Zero channels around four others; the last layer reads one of the zeros and one of the four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(9, 1, 1)
+
+    def forward(self, x):
+        return self.last(nn.functional.pad(self.first(x), (0, 0, 0, 0, 2, 3)))
+
+
+def test_of_widened_channels_those_are_needed_that_are_read_at_their_new_place():
+    net = Widened()
+    with torch.no_grad():
+        net.last.weight[:, [0, 2, 3, 4, 6, 7, 8]] = 0
+    graph = trace(net, 4)
+    needed = needs(net, graph)
+    assert needed[graph.of("conv")[0].name].tolist() == [False, False, False, True]

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import resource
 import sys
 import tempfile
 import tracemalloc
@@ -318,7 +319,9 @@ def main() -> None:
     folders = [*own, str(seeds), str(ROOT / "tests" / "malformed" / "corpus")]
     if not own:
         folders = [tempfile.mkdtemp(prefix="sslprune-found-"), *folders]
-    defaults = ["-timeout=5", "-max_len=8192", "-rss_limit_mb=2048", "-print_final_stats=1"]
+    # The peak that libFuzzer looks at is inherited from the process that started this one.
+    limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 + 2048
+    defaults = ["-timeout=5", "-max_len=8192", f"-rss_limit_mb={limit}", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *folders, *defaults, *options], check, custom_mutator=mutate)
     tracemalloc.start()  # once: each start costs memory that never comes back
     with contextlib.suppress(KeyboardInterrupt):
