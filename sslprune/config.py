@@ -68,19 +68,31 @@ class Ladder:
         rungs: Keep rates to stop at and publish, descending, each in (0, 1).
         per_round: The fraction of the remaining weights that a round removes (the paper, section 3: 0.2); the last
             round of each stretch lands exactly on its rung.
-        scope: "global" ranks all prunable weights together (the paper); "layer" ranks each tensor by itself.
+        score: What a weight is worth: "magnitude" (the paper), "lamp", "synflow", "random"; or whole channels,
+            "channels-l1", "channels-l2". See `prune.criteria`.
+        scope: "global" ranks all prunable weights together (the paper); "layer" ranks each tensor by itself; "erk"
+            gives layers Erdos-Renyi-kernel densities.
+        guard: Every layer keeps at least so many weights; 0 lets a layer be emptied, as the paper does.
+        stem_keep: The keep rate of the first convolution at every rung; 1.0 never prunes it. None (the paper): like any
+            other.
+        first_convs: Prune the first so many convolutions only; rungs are then keep rates of these. None: all layers.
         mode: "rewind" sets the surviving weights back to W_k (the paper); "warm" goes on from the rung above, which
-            costs less and departs from the paper.
-        rewind: k, counted from the start of the first training.
+            costs less and departs from the paper; "pretrained" sets them back to the recipe's `start` (Chen et al.,
+            CVPR 2021).
+        rewind: k, counted from the start of the first training; of no meaning in mode "pretrained".
         retrain: How long each later round trains. None: to the end of the schedule of the first training, from k
-            ("rewind") or from its start ("warm").
+            ("rewind") or from its start (the other modes).
         retrain_lr: Peak learning rate of later rounds in "warm" mode. None: the first training's.
     """
 
     rungs: tuple[float, ...] = LADDER
     per_round: float = 0.2
-    scope: Literal["global", "layer"] = "global"
-    mode: Literal["rewind", "warm"] = "rewind"
+    score: Literal["magnitude", "lamp", "synflow", "random", "channels-l1", "channels-l2"] = "magnitude"
+    scope: Literal["global", "layer", "erk"] = "global"
+    guard: int = 0
+    stem_keep: float | None = None
+    first_convs: int | None = None
+    mode: Literal["rewind", "warm", "pretrained"] = "rewind"
     rewind: Step = Step(1, "ep")
     retrain: Step | None = None
     retrain_lr: float | None = None
@@ -102,6 +114,27 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The checkpoint that a run starts from instead of fresh weights.
+
+    Args:
+        source: A file, or "timm:NAME" or "torchvision:NAME" (see `models.foreign`). Empty: fresh weights.
+        sha256: Of the file; required with a source, since the weights decide the result.
+        prefix: Take only the keys below it.
+        rename: Rules "old=new" for modules that are spelled otherwise.
+        mean: Channel means that the checkpoint's images were normalised with. Empty: the training images' own.
+        std: Channel deviations, likewise.
+    """
+
+    source: str = ""
+    sha256: str = ""
+    prefix: str = ""
+    rename: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole run: pretext, network, data, training, ladder, transfer.
 
@@ -113,6 +146,7 @@ class Recipe:
         training: The training.
         ladder: The pruning.
         transfer: The evaluation.
+        start: The checkpoint to start from.
         seed: Decides every random choice.
         limit: Use only the first so many training images. None: all.
         variant: The variant part of the models' names; empty for none.
@@ -126,6 +160,7 @@ class Recipe:
     training: Training
     ladder: Ladder = field(default_factory=Ladder)
     transfer: Transfer = field(default_factory=Transfer)
+    start: Start = field(default_factory=Start)
     seed: int = 0
     limit: int | None = None
     variant: str = ""
@@ -262,10 +297,15 @@ def _plain(value: Any) -> Any:
 
 
 def _check(recipe: Recipe) -> None:
-    ladder, training = recipe.ladder, recipe.training
+    ladder, training, start = recipe.ladder, recipe.training, recipe.start
     rungs = ladder.rungs
     positive = 0 < training.lr < math.inf and training.batch > 0 and training.length.count > 0
     retrain_positive = ladder.retrain is None or ladder.retrain.count > 0
+    one_by_one = ladder.score in ("magnitude", "random")
+    plain = (ladder.guard, ladder.stem_keep, ladder.first_convs) == (0, None, None)
+    normalised = (len(start.mean), len(start.std)) in ((0, 0), (3, 3)) and all(
+        0 < value < math.inf for value in start.std
+    )
     retrain_lr_positive = ladder.retrain_lr is None or 0 < ladder.retrain_lr < math.inf
     laws: list[tuple[bool, str]] = [
         (re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name) is not None, "name is lower case, digits, dots, dashes"),
@@ -286,10 +326,20 @@ def _check(recipe: Recipe) -> None:
         (recipe.transfer.floor_seeds >= 0, "transfer.floor_seeds is not negative"),
         (retrain_positive and retrain_lr_positive, "ladder.retrain and .retrain_lr are positive"),
         (ladder.mode == "warm" or ladder.retrain_lr is None, "ladder.retrain_lr goes with mode = 'warm'"),
+        (one_by_one or ladder.scope == "global", "ladder.scope 'layer' and 'erk' go with 'magnitude' and 'random'"),
+        (plain or "channels" not in ladder.score, "ladder.guard, .stem_keep and .first_convs go with single weights"),
+        (ladder.guard >= 0, "ladder.guard is not negative"),
+        (ladder.stem_keep is None or 0 < ladder.stem_keep <= 1, "ladder.stem_keep is above 0 and at most 1"),
+        (ladder.first_convs is None or ladder.first_convs > 0, "ladder.first_convs is positive"),
+        (ladder.first_convs != 1 or ladder.stem_keep is None, "ladder.first_convs = 1 goes without ladder.stem_keep"),
+        (ladder.mode != "pretrained" or start.source != "", "ladder.mode 'pretrained' goes with a [start]"),
+        (start.source != "" or start == Start(), "the fields of [start] go with start.source"),
+        (not start.source or re.fullmatch(r"[0-9a-f]{64}", start.sha256) is not None, "start.sha256 is 64 hex digits"),
+        (normalised, "start.mean and .std are three numbers each, .std above 0, or left out"),
     ]
     for holds, law in laws:
         if not holds:
             raise RecipeError(f"recipe {recipe.name!r}: {law}, which does not hold here.", "Correct the recipe.")
 
 
-__all__ = ["LADDER", "Ladder", "Recipe", "SslpruneError", "Step", "Training", "Transfer", "bundled_recipes"]
+__all__ = ["LADDER", "Ladder", "Recipe", "SslpruneError", "Start", "Step", "Training", "Transfer", "bundled_recipes"]

@@ -46,5 +46,5 @@ def descend(setting: Setting) -> Iterator[lottery.Rung]:
     ladder = setting.recipe.ladder
     rounds = schedule.rounds(ladder.rungs, ladder.per_round)
     return lottery.descend(
-        setting.learner, setting.weights, rounds, setting.train, scope=ladder.scope, mode=ladder.mode
+        setting.learner, setting.weights, rounds, setting.train, prune=setting.prune, mode=ladder.mode
     )

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from sslprune import models, pretext
-from sslprune.config import Recipe
+from sslprune.config import Recipe, Start
 from sslprune.data import sources
-from sslprune.data.device_loader import DeviceLoader, channel_statistics
+from sslprune.data.device_loader import Channels, DeviceLoader, channel_statistics
 from sslprune.data.source import Source
 from sslprune.masks import Mask
 from sslprune.models import Preprocessing
+from sslprune.models.foreign import load_foreign
+from sslprune.prune.criteria import Criterion, Prune, pruner
 from sslprune.prune.lottery import TrainRound
 from sslprune.prune.rewind import State
 from sslprune.prune.schedule import Round
@@ -59,6 +61,15 @@ class Setting:
         """Trains one round of the descent."""
         return partial(_train_round, self)
 
+    @property
+    def prune(self) -> Prune:
+        """Finds the masks of the descent."""
+        ladder = self.recipe.ladder
+        criterion = Criterion(
+            ladder.score, ladder.scope, ladder.guard, ladder.stem_keep, ladder.first_convs, seed=self.recipe.seed
+        )
+        return pruner(criterion, model=self.learner.backbone, size=self.preprocessing.size)
+
     def random_network(self, seed: int) -> nn.Module:
         """An untrained network of the same shape: the floor that trained ones are compared with."""
         return models.build(self.architecture, seed=seed).to(self.loop.device)
@@ -78,16 +89,17 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
         UnknownPretextError: There is no such pretext.
         ArchitectureError: There is no such network.
         StepError: A round would be empty, or W_k lies outside of the training.
+        CheckpointError: The checkpoint to start from is missing, is another, or does not fit.
     """
     task = pretext.find(recipe.pretext)
     source = sources.open(recipe.data, data_dir=options.data_dir, download=options.download)
     train = source.split("train")
     images = train.images[: recipe.limit]
     labels = None if train.labels is None or not task.needs_labels else train.labels[: recipe.limit]
-    mean, std = channel_statistics(images)
+    mean, std = _constants(recipe.start) or channel_statistics(images)
 
     architecture = models.registered_name(recipe.arch, source.size)
-    backbone = models.build(architecture, seed=recipe.seed)
+    backbone = _backbone(recipe, architecture)
     head = pretext.build(
         recipe.pretext,
         backbone.num_features,  # type: ignore[arg-type]
@@ -122,6 +134,25 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
     return Setting(recipe, source, architecture, preprocessing, learner, models.prunable(backbone), loop)
 
 
+def _backbone(recipe: Recipe, architecture: str) -> nn.Module:
+    """Fresh weights, or those of the checkpoint to start from without its classifier."""
+    start = recipe.start
+    if not start.source:
+        return models.build(architecture, seed=recipe.seed)
+    foreign = load_foreign(
+        start.source, architecture, prefix=start.prefix, rename=start.rename, sha256=start.sha256
+    ).model
+    foreign.reset_classifier(0)  # type: ignore[operator]
+    return foreign.train()
+
+
+def _constants(start: Start) -> tuple[Channels, Channels] | None:
+    if not start.mean:
+        return None
+    (red, green, blue), (reds, greens, blues) = start.mean, start.std
+    return (red, green, blue), (reds, greens, blues)
+
+
 def _train_round(setting: Setting, learner: nn.Module, mask: Mask, this: Round) -> State:
     assert isinstance(learner, Learner)
     return setting.loop.train(learner, setting.weights, mask, span(setting.recipe, this, setting.loop.data.per_epoch))
@@ -130,14 +161,15 @@ def _train_round(setting: Setting, learner: nn.Module, mask: Mask, this: Round) 
 def span(recipe: Recipe, this: Round, per_epoch: int) -> Span:
     """Which updates a round makes: the first all of them, a later one from k to the end, or a schedule of its own.
 
-    After a rewind the schedule goes on from k with a fresh optimiser (the paper does not say whether it restarts).
+    After a rewind the schedule goes on from k with a fresh optimiser (the paper does not say whether it restarts). A
+    run that rewinds to the weights that it was given does so at k = 0.
     """
     ladder, total = recipe.ladder, recipe.training.length.updates(per_epoch)
-    k = ladder.rewind.updates(per_epoch)
+    k = 0 if ladder.mode == "pretrained" else ladder.rewind.updates(per_epoch)
     label = f"{recipe.name} keep {this.keep:.4g}"
     if this.number == 0:
         return Span(0, 0, total, snapshot=k, label=label)
-    if ladder.mode == "rewind":
+    if ladder.mode != "warm":
         end = total if ladder.retrain is None else k + ladder.retrain.updates(per_epoch)
         return Span(this.number, k, end, label=label)
     end = total if ladder.retrain is None else ladder.retrain.updates(per_epoch)

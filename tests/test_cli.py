@@ -414,6 +414,36 @@ def test_a_failed_export_leaves_nothing(zoo: Any, tmp_path: Path, fail: Callable
 # prune
 
 
+def test_a_checkpoint_from_outside_is_pruned(tmp_path: Path, run: Callable[..., Any], fail: Callable[..., Any]) -> None:
+    import torch
+
+    import sslprune
+    from sslprune import models
+
+    state = models.build("resnet20_cifar", num_classes=10, seed=0).state_dict()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "net.th")
+    arguments = ("prune", tmp_path / "net.th", "--arch", "resnet20", "--keep", "0.5", "--out", tmp_path / "mine")
+    assert "its licence and the terms of its data are not known" in fail(*arguments)[0]
+    more = ("--licence", "MIT", "--data-terms", "none", "--guard", "5", "--scope", "erk", "--json")
+    manifest = run(*arguments, *more, "--recalibrate", "digits", "--family", "labels-resnet20-toy")
+    assert manifest["name"] == "labels-resnet20-toy-oneshot-keep50%"
+    assert manifest["kept"] == round(0.5 * manifest["prunable"])
+    model = sslprune.load(tmp_path / "mine")
+    assert torch.equal(model.fc.weight, state["fc.weight"])
+    assert not torch.equal(model.bn1.running_mean, state["bn1.running_mean"])
+
+
+def test_whole_channels_go_and_the_name_says_slim(zoo: Any, tmp_path: Path, run: Callable[..., Any]) -> None:
+    import sslprune
+
+    out = tmp_path / "mine"
+    manifest = run("prune", "rednet-keep100", "--keep", "0.3", "--score", "channels-l2", "--out", out, "--json")
+    assert manifest["name"] == "rednet-resnet20-toy-slim-keep30%"
+    smaller, model = sslprune.load(out), sslprune.load("rednet-keep100")
+    assert 0 < manifest["prunable"] <= round(0.3 * model.sslprune.manifest.prunable)
+    assert smaller.num_features == model.num_features
+
+
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_a_model_is_pruned_once_more(zoo: Any, tmp_path: Path, run: Callable[..., Any], scope: str) -> None:
     import sslprune

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslprune.config import Ladder, Recipe, Training, Transfer, bundled_recipes
+from sslprune.config import Ladder, Recipe, Start, Training, Transfer, bundled_recipes
 from sslprune.errors import RecipeError
 from sslprune.step import Step
 
@@ -48,10 +48,16 @@ def trainings(draw: st.DrawFn) -> Training:
 @st.composite
 def ladders(draw: st.DrawFn) -> Ladder:
     mode = draw(st.sampled_from(["rewind", "warm"]))
+    score = draw(st.sampled_from(["magnitude", "lamp", "synflow", "random", "channels-l1", "channels-l2"]))
+    single = not score.startswith("channels")
     return Ladder(
         rungs=tuple(sorted(draw(st.sets(fraction, max_size=4)), reverse=True)),
         per_round=draw(fraction),
-        scope=draw(st.sampled_from(["global", "layer"])),
+        score=score,
+        scope=draw(st.sampled_from(["global", "layer", "erk"])) if score in ("magnitude", "random") else "global",
+        guard=draw(st.integers(0, 9)) if single else 0,
+        stem_keep=draw(st.none() | fraction | st.just(1.0)) if single else None,
+        first_convs=draw(st.none() | st.integers(2, 9)) if single else None,
         mode=mode,
         rewind=draw(steps),
         retrain=draw(st.none() | some_steps),
@@ -59,8 +65,19 @@ def ladders(draw: st.DrawFn) -> Ladder:
     )
 
 
+channels = st.tuples(*[st.floats(0, 1, exclude_min=True)] * 3)
+starts = st.just(Start()) | st.builds(
+    Start,
+    source=st.text(min_size=1, max_size=9),
+    sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    prefix=text,
+    rename=st.lists(text, max_size=2).map(tuple),
+    mean=channels,
+    std=channels,
+)
 recipes = st.builds(
     Recipe,
+    start=starts,
     name=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,9}", fullmatch=True),
     pretext=text,
     arch=text,
@@ -100,7 +117,10 @@ def test_name_and_notes_are_not_hashed(recipe: Recipe, name: str, notes: str) ->
     assert other.run_name == f"{name}-{recipe.sha256()[:8]}"
 
 
-BASE = Recipe("toy", "rotnet", "resnet20", "digits", Training(Step(2, "ep"), schedule="step"), Ladder(mode="warm"))
+START = Start("other.pth", "0" * 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+BASE = Recipe(
+    "toy", "rotnet", "resnet20", "digits", Training(Step(2, "ep"), schedule="step"), Ladder(mode="warm"), start=START
+)
 CHANGES: dict[str, dict[str, Any]] = {
     "": {
         "pretext": "labels",
@@ -109,6 +129,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "training": replace(BASE.training, batch=3),
         "ladder": replace(BASE.ladder, per_round=0.3),
         "transfer": Transfer(pool=2),
+        "start": Start(),
         "seed": 1,
         "limit": 7,
         "variant": "s1",
@@ -132,13 +153,25 @@ CHANGES: dict[str, dict[str, Any]] = {
     "ladder": {
         "rungs": (0.5,),
         "per_round": 0.3,
+        "score": "random",
         "scope": "layer",
+        "guard": 1,
+        "stem_keep": 1.0,
+        "first_convs": 3,
         "mode": "rewind",
         "rewind": Step(2, "ep"),
         "retrain": Step(1, "ep"),
         "retrain_lr": 0.01,
     },
     "transfer": {"data": ("cifar10",), "pool": 2, "floor_seeds": 1},
+    "start": {
+        "source": "timm:resnet18",
+        "sha256": "1" * 64,
+        "prefix": "net.",
+        "rename": ("linear=fc",),
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.1, 0.5, 0.6),
+    },
 }
 
 
@@ -156,7 +189,8 @@ def test_every_field_changes_the_hash_and_goes_through_toml(part: str, field: st
 
 
 def test_no_field_was_forgotten_above() -> None:
-    for part, kind in {"": Recipe, "training": Training, "ladder": Ladder, "transfer": Transfer}.items():
+    parts = {"": Recipe, "training": Training, "ladder": Ladder, "transfer": Transfer, "start": Start}
+    for part, kind in parts.items():
         assert {item.name for item in fields(kind)} - {"name", "notes"} == CHANGES[part].keys()
 
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sslprune import jsonl, pipeline
-from sslprune.config import Ladder, Recipe, Training, Transfer
+from sslprune import jsonl, models, pipeline
+from sslprune.config import Ladder, Recipe, Start, Training, Transfer
 from sslprune.errors import (
     DatasetError,
     DatasetMissingError,
@@ -29,6 +29,7 @@ from sslprune.errors import (
     StepError,
 )
 from sslprune.export import sparse_file
+from sslprune.files import sha256
 from sslprune.run_folder import RunFolder
 from sslprune.setting import Options
 from sslprune.step import Step
@@ -267,6 +268,36 @@ def test_the_supervised_control_and_warm_rounds_run(place: Path) -> None:
     parent, rung = pipeline.run(recipe, RunFolder(recipe, place / "labels", place / "labels-zoo"), QUIET)
     assert (parent.name, rung.name) == ("labels-resnet20-digits-warm-keep100%", "labels-resnet20-digits-warm-keep30%")
     assert all(layer.kept == round(0.3 * layer.prunable) for layer in rung.layers)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"score": "random", "scope": "erk", "guard": 4, "stem_keep": 1.0},
+        {"score": "lamp", "mode": "pretrained"},
+        {"score": "channels-l1"},
+    ],
+)
+def test_every_criterion_and_a_given_start_go_down_the_ladder(place: Path, tmp_path: Path, options: dict) -> None:
+    checkpoint = tmp_path / "other.pth"
+    state = models.build("resnet20_cifar", num_classes=10, seed=9).state_dict()
+    torch.save(state, checkpoint)
+    start = Start(str(checkpoint), sha256(checkpoint)) if "mode" in options else Start()
+    ladder = replace(Ladder((0.3,), per_round=0.7, rewind=Step(1, "it"), retrain=Step(1, "it")), **options)
+    if "mode" in options:
+        ladder = replace(ladder, rewind=Step(1, "ep"))
+    recipe = small(place, ladder=ladder, start=start, transfer=Transfer(data=(f"folder:{place / 'exam'}",), pool=1))
+    zoo = tmp_path / "zoo"
+    _, rung = pipeline.run(recipe, RunFolder(recipe, tmp_path / "run", zoo), QUIET)
+    wanted = round(0.3 * rung.prunable)
+    assert rung.kept <= wanted if "channels" in ladder.score else rung.kept == wanted
+    assert rung.kept > 0.25 * rung.prunable
+    assert load_masks(zoo / NAMES[0], keep=0.3).kept == rung.kept
+    if ladder.stem_keep:
+        assert rung.layers[0].kept == rung.layers[0].prunable
+    if start.source:
+        kept = sparse_file.read(zoo / NAMES[0] / "rewind.safetensors").tensors
+        assert all(kept[name].tobytes() == state[name].numpy().tobytes() for name in kept)
 
 
 def test_unlabelled_pictures_train_without_labels_and_are_not_measured(place: Path, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslprune.config import Ladder, Recipe, Training
-from sslprune.errors import DatasetError, UnknownPretextError
+from sslprune import models
+from sslprune.config import Ladder, Recipe, Start, Training
+from sslprune.errors import CheckpointError, DatasetError, UnknownPretextError
+from sslprune.files import sha256
+from sslprune.prune.criteria import Criterion, find
 from sslprune.prune.schedule import Round
 from sslprune.setting import Options, prepare, span
 from sslprune.step import Step
@@ -34,6 +37,8 @@ FIRST, LATER = Round(0, 1.0, is_rung=True), Round(3, 0.5123, is_rung=False)
         ({"rewind": Step(500, "it")}, Span(0, 0, 50, snapshot=500), Span(3, 500, 50)),
         ({"rewind": Step(0, "it")}, Span(0, 0, 50, snapshot=0), Span(3, 0, 50)),
         ({"retrain": Step(2, "ep")}, Span(0, 0, 50, snapshot=10), Span(3, 10, 30)),
+        ({"mode": "pretrained"}, Span(0, 0, 50, snapshot=0), Span(3, 0, 50)),
+        ({"mode": "pretrained", "retrain": Step(2, "ep")}, Span(0, 0, 50, snapshot=0), Span(3, 0, 20)),
         ({"mode": "warm"}, Span(0, 0, 50, snapshot=10), Span(3, 0, 50)),
         (
             {"mode": "warm", "retrain": Step(0.55, "ep"), "retrain_lr": 0.05},
@@ -43,7 +48,8 @@ FIRST, LATER = Round(0, 1.0, is_rung=True), Round(3, 0.5123, is_rung=False)
     ],
 )
 def test_spans(ladder: dict, first: Span, later: Span) -> None:
-    recipe = replace(RECIPE, ladder=replace(RECIPE.ladder, **ladder))
+    start = Start("other.pth", "0" * 64) if ladder.get("mode") == "pretrained" else Start()
+    recipe = replace(RECIPE, ladder=replace(RECIPE.ladder, **ladder), start=start)
     assert span(recipe, FIRST, 10) == replace(first, label="toy keep 1")
     assert span(recipe, LATER, 10) == replace(later, label="toy keep 0.5123")
 
@@ -83,3 +89,27 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         prepare(replace(RECIPE, pretext="rotnte"), tmp_path, Options())
     with pytest.raises(DatasetError, match="digist"):
         prepare(replace(RECIPE, data="digist"), tmp_path, Options())
+
+
+def test_a_run_starts_from_the_checkpoint_that_it_names(tmp_path: Path) -> None:
+    given = models.build("resnet20_cifar", num_classes=7, seed=11)
+    torch.save({"state_dict": given.state_dict()}, tmp_path / "other.pth")
+    start = Start(
+        str(tmp_path / "other.pth"), sha256(tmp_path / "other.pth"), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+    )
+    recipe = replace(RECIPE, start=start, ladder=replace(RECIPE.ladder, mode="pretrained"))
+    setting = prepare(recipe, tmp_path, Options(progress=False))
+    backbone = setting.learner.backbone.state_dict()
+    assert backbone.keys() == models.build("resnet20_cifar").state_dict().keys()
+    assert all(torch.equal(tensor, given.state_dict()[name]) for name, tensor in backbone.items())
+    assert (setting.preprocessing.mean, setting.preprocessing.std) == (start.mean, start.std)
+    assert setting.learner.training
+    with pytest.raises(CheckpointError, match="sha256"):
+        prepare(replace(recipe, start=replace(start, sha256="0" * 64)), tmp_path, Options(progress=False))
+
+
+def test_the_ladder_says_how_masks_are_found(tmp_path: Path) -> None:
+    ladder = replace(RECIPE.ladder, score="random", scope="erk", guard=2, stem_keep=1.0)
+    setting = prepare(replace(RECIPE, ladder=ladder), tmp_path, Options(progress=False))
+    criterion = Criterion("random", "erk", guard=2, stem_keep=1.0, seed=RECIPE.seed)
+    assert setting.prune(setting.weights, 0.1) == find(setting.weights, 0.1, criterion)

@@ -11,6 +11,7 @@ from timm.layers.classifier import create_classifier  # noqa: E402
 from timm.models import (  # noqa: E402
     build_model_with_cfg,
     generate_default_cfgs,
+    get_pretrained_cfg,
     register_model,
 )
 from timm.models._features import feature_take_indices  # noqa: E402
@@ -25,6 +26,7 @@ __all__ = [
     "create_model",
     "feature_take_indices",
     "generate_default_cfgs",
+    "get_pretrained_cfg",
     "is_model",
     "list_models",
     "register_model",

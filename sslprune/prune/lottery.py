@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sslprune.masks import Mask
-from sslprune.prune.magnitude import Scope, prune
-from sslprune.prune.rewind import State, restore
+from sslprune.prune.criteria import Prune
+from sslprune.prune.magnitude import prune as by_magnitude
+from sslprune.prune.rewind import State, restore, snapshot
 from sslprune.prune.schedule import Round
 
 
@@ -32,7 +33,7 @@ class Rung:
         round: The round that trained it.
         mask: Which weights are kept.
         died: For every prunable weight the round before which it was pruned (uint8; 0 where it is still kept).
-        origin: The state that later rounds rewind to, W_k; also where they warm-start instead.
+        origin: The state that later rounds rewind to, W_k or the given weights; also where they warm-start instead.
     """
 
     round: Round
@@ -47,8 +48,8 @@ def descend(
     rounds: Iterable[Round],
     train: TrainRound,
     *,
-    scope: Scope = "global",
-    mode: Literal["rewind", "warm"] = "rewind",
+    prune: Prune = by_magnitude,
+    mode: Literal["rewind", "warm", "pretrained"] = "rewind",
 ) -> Iterator[Rung]:
     """Train the unpruned network, then prune and train again round by round, yielding at each rung.
 
@@ -57,8 +58,10 @@ def descend(
         weights: Its prunable weights, by the names that the mask uses.
         rounds: From `schedule.rounds`; the first keeps everything.
         train: Trains one round.
-        scope: How magnitudes are ranked.
-        mode: "rewind" goes back to the state that round 0 returned; "warm" goes on from the weights of the round above.
+        prune: Finds the masks; by magnitude of all weights together, or as `criteria.pruner` makes it.
+        mode: "rewind" goes back to the state that round 0 returned; "warm" goes on from the weights of the round above;
+            "pretrained" goes back to the state that `network` has when this is called (Chen et al., CVPR 2021, arXiv
+            2012.06908), heads included.
 
     Yields:
         The rungs from the top down.
@@ -66,13 +69,15 @@ def descend(
     mask = Mask.full(weights)
     died = {name: torch.zeros_like(kept, dtype=torch.uint8) for name, kept in mask.items()}
     first, *later = rounds  # all of them now: a ladder that cannot be is refused before anything trains
-    origin = train(network, mask, first)
+    given = snapshot(network) if mode == "pretrained" else None
+    trained = train(network, mask, first)
+    origin = trained if given is None else given
     yield Rung(first, mask, died, origin)
     for this in later:
-        pruned = prune(weights, this.keep, within=mask, scope=scope)
+        pruned = prune(weights, this.keep, within=mask)
         died = {name: died[name].masked_fill(mask[name] & ~pruned[name], this.number) for name in mask}
         mask = pruned
-        if mode == "rewind":
+        if mode != "warm":
             restore(network, origin)
         mask.hold_(weights)
         train(network, mask, this)

@@ -9,7 +9,15 @@ from hypothesis.extra import numpy as npst
 from torch import nn
 
 from sslprune.masks import Mask
-from sslprune.prune.controls import permute, permute_within_layers, reinitialise
+from sslprune.prune.controls import (
+    only_first_convs,
+    permute,
+    permute_within_layers,
+    random_among_nonzero,
+    reinitialise,
+    ticket,
+)
+from sslprune.prune.rewind import snapshot
 
 seeds = st.integers(0, 2**31)
 masks = st.fixed_dictionaries(
@@ -64,3 +72,52 @@ def test_a_reinitialised_network_has_fresh_weights_under_the_same_mask() -> None
     network = reinitialise(build, mask, seed=5)
     assert torch.equal(network.weight, torch.where(mask["weight"], build(5).weight, 0.0))
     assert not torch.equal(network.weight, reinitialise(build, mask, seed=6).weight)
+
+
+@given(
+    npst.arrays("float32", (4, 5), elements=st.sampled_from([0.0, -0.0, 1e-9, 0.5, -2.0])),
+    st.floats(0.01, 1),
+    st.floats(0.01, 1),
+    seeds,
+)
+def test_the_corrected_control_prunes_zeros_first_and_then_at_random(values, one: float, other: float, seed) -> None:
+    weights = {"a": torch.from_numpy(values[:3]), "b": torch.from_numpy(values[3])}
+    for threshold in (0.0, 1e-8):
+        alive = Mask({name: weight.abs() > threshold for name, weight in weights.items()})
+        high, low = max(one, other), min(one, other)
+        mask = random_among_nonzero(weights, high, seed=seed, threshold=threshold)
+        below = random_among_nonzero(weights, low, seed=seed, threshold=threshold)
+        assert mask.kept == min(round(high * 20), alive.kept)
+        assert mask.is_subset_of(alive)
+        assert below.is_subset_of(mask)
+        assert below == random_among_nonzero(weights, low, seed=seed, threshold=threshold, within=mask)
+
+
+def test_the_corrected_control_does_not_follow_magnitude() -> None:
+    weights = {"a": torch.arange(8.0)}
+    counts = torch.zeros(8)
+    for seed in range(2000):
+        counts += random_among_nonzero(weights, 0.25, seed=seed)["a"]
+    assert counts[0] == 0
+    assert all(450 < int(count) < 700 for count in counts[1:])
+
+
+@given(masks)
+def test_only_the_first_convolutions_are_pruned(mask: Mask) -> None:
+    assert only_first_convs(mask, 0) == Mask.full(mask)
+    control = only_first_convs(mask, 1)  # "c" is the only one with more than two axes
+    assert torch.equal(control["c"], mask["c"])
+    assert control["a"].all()
+    assert control["b"].all()
+
+
+def test_a_ticket_is_the_rewound_network_under_its_mask() -> None:
+    network = nn.Linear(2, 2)
+    origin = snapshot(network)
+    mask = Mask({"weight": torch.tensor([[True, False], [False, True]])})
+    with torch.no_grad():
+        network.weight.add_(3)
+        network.bias.add_(3)
+    ticket(network, {"weight": network.weight}, origin, mask)
+    assert torch.equal(network.bias, origin["bias"])
+    assert torch.equal(network.weight, torch.where(mask["weight"], origin["weight"], 0.0))

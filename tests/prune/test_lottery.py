@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from sslprune.errors import RecipeError
 from sslprune.masks import Mask
 from sslprune.prune.lottery import Rung, descend
+from sslprune.prune.magnitude import prune
 from sslprune.prune.rewind import State, snapshot
 from sslprune.prune.schedule import Round, rounds
 
@@ -63,7 +65,7 @@ def kept(mask: Mask) -> list[int]:
     return torch.cat([mask["a"].flatten(), mask["b"]]).nonzero().flatten().tolist()
 
 
-def run(toy: Toy, ladder: list[float], trainer: Trainer, per_round: float = 0.2, **how: str) -> list[Rung]:
+def run(toy: Toy, ladder: list[float], trainer: Trainer, per_round: float = 0.2, **how: object) -> list[Rung]:
     return list(descend(toy, toy.weights(), rounds(ladder, per_round), trainer, **how))  # type: ignore[arg-type]
 
 
@@ -77,7 +79,7 @@ def test_the_largest_weights_stay_at_every_rung() -> None:
 
 
 def test_each_layer_keeps_its_largest_in_layer_scope() -> None:
-    rungs = run(Toy(), [0.5], Trainer(), per_round=0.5, scope="layer")
+    rungs = run(Toy(), [0.5], Trainer(), per_round=0.5, prune=partial(prune, scope="layer"))
     assert kept(rungs[-1].mask) == [2, 3, 7, 8, 9]
 
 
@@ -102,7 +104,7 @@ def test_what_died_tells_every_mask(values: list[float], per_round: float) -> No
 @given(st.lists(st.floats(-10, 10, width=32), min_size=10, max_size=10), st.sampled_from(["global", "layer"]))
 def test_every_round_starts_from_the_rewound_state_under_its_mask(values: list[float], scope: str) -> None:
     trainer = Trainer(lambda weight: weight * 3 - 1)
-    rungs = run(Toy(values), [0.5, 0.2], trainer, scope=scope)
+    rungs = run(Toy(values), [0.5, 0.2], trainer, prune=partial(prune, scope=scope))
     origin = rungs[0].origin
     assert origin["bias"] == 1.5
     assert origin["seen"] == 1
@@ -118,6 +120,15 @@ def test_warm_rounds_go_on_from_the_round_above() -> None:
     run(Toy(), [0.5], trainer, per_round=0.5, mode="warm")
     assert trainer.started[1]["bias"] == 1.5
     assert trainer.started[1]["b"].tolist() == [0, 5.25, 6.25, 7.25, 8.25, 9.25]
+
+
+def test_pretrained_rounds_start_from_what_was_given() -> None:
+    trainer = Trainer()
+    rungs = run(Toy(), [0.5, 0.3], trainer, per_round=0.5, mode="pretrained")
+    assert rungs[0].origin["b"].tolist() == [4, 5, 6, 7, 8, 9]
+    assert rungs[0].origin["bias"] == 0.5
+    assert [started["b"].tolist() for started in trainer.started[1:]] == [[0, 5, 6, 7, 8, 9], [0, 0, 0, 7, 8, 9]]
+    assert all(rung.origin is rungs[0].origin for rung in rungs)
 
 
 def test_the_weights_of_a_rung_are_there_when_it_is_yielded() -> None:
