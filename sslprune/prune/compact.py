@@ -103,7 +103,7 @@ def compact_exactly(model: nn.Module, size: int) -> tuple[nn.Module, Compaction]
 
 @torch.no_grad()
 def simplify_(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
-    """Let no weight read a constant that can be put elsewhere, nor write what nobody needs; to a fixed point.
+    """Let no weight read a constant that can be put elsewhere; to a fixed point.
 
     Args:
         model: Its weights are changed in place; with the biases that are returned it computes what it did.
@@ -122,9 +122,6 @@ def simplify_(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
         for node in weighted:
             changed |= _fold_(model, node, constant[node.inputs[0]], bias)
         changed |= _merge_(model, graph, weighted, constant, bias)
-        needed = needs(model, graph)
-        for node in weighted:
-            changed |= _clear_rows_(model, node, needed[node.name])
     return bias
 
 
@@ -236,14 +233,6 @@ def _carried(waiting: list[tuple[Node, Tensor, Tensor]], coupled: Coupling) -> l
                 left.append((node, spoken, able))
         waiting = left
     return found
-
-
-def _clear_rows_(model: nn.Module, node: Node, needed: Tensor) -> bool:
-    """Let a layer compute nothing that nobody needs."""
-    weight = layer_of(model, node).weight
-    idle = ~needed & (weight != 0).flatten(1).any(1)
-    weight[idle] = 0
-    return bool(idle.any())
 
 
 @torch.no_grad()

@@ -39,3 +39,26 @@ def test_the_network_given_is_left_alone():
     assert not fold_batch_norm(model, 32).training
     assert model.training
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
+
+
+class Twice(nn.Module):
+    """A convolution that two batch norms follow, and one that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.again = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.one, self.other, self.last = (nn.BatchNorm2d(3) for _ in range(3))
+
+    def forward(self, x):
+        x = self.read(x)
+        x = self.one(x) + self.other(x)
+        return self.last(self.again(self.again(x)))
+
+
+def test_what_something_else_reads_too_is_not_folded():
+    model = prune_at_random(Twice(), 1.0, 0)
+    folded = fold_batch_norm(model, 8)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 3
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), model(images))
