@@ -16,6 +16,7 @@ _HOMES = {
     "compact": "sslprune.zoo.compact",
     "describe": "sslprune.zoo.listing",
     "features": "sslprune.evaluate.facade",
+    "finetune": "sslprune.evaluate.finetune",
     "knn_eval": "sslprune.evaluate.facade",
     "linear_eval": "sslprune.evaluate.facade",
     "list_models": "sslprune.zoo.listing",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sslprune.evaluate.facade import features as features
     from sslprune.evaluate.facade import knn_eval as knn_eval
     from sslprune.evaluate.facade import linear_eval as linear_eval
+    from sslprune.evaluate.finetune import finetune as finetune
     from sslprune.masks import Mask as Mask
     from sslprune.zoo.compact import compact as compact
     from sslprune.zoo.listing import describe as describe

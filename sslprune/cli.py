@@ -8,13 +8,26 @@ import sys
 from collections.abc import Sequence
 
 from sslprune import __version__
-from sslprune.commands import demo, doctor, evaluate, export, features, listing, predict, prune, show, train, verify
+from sslprune.commands import (
+    demo,
+    doctor,
+    evaluate,
+    export,
+    features,
+    finetune,
+    listing,
+    predict,
+    prune,
+    show,
+    train,
+    verify,
+)
 from sslprune.errors import SslpruneError
 
 NEEDED = frozenset({"torch", "torchvision", "timm", "safetensors", "huggingface_hub", "tomli_w"})
 """Dependencies that small machines may do without (`pip install --no-deps`)."""
 
-COMMANDS = (listing, show, demo, evaluate, predict, features, train, prune, export, verify, doctor)
+COMMANDS = (listing, show, demo, evaluate, finetune, predict, features, train, prune, export, verify, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -34,7 +34,20 @@ FIELDS = (
     "status",
     "licence",
 )
-NAMES = ("list", "show", "demo", "evaluate", "predict", "features", "train", "prune", "export", "verify", "doctor")
+NAMES = (
+    "list",
+    "show",
+    "demo",
+    "evaluate",
+    "finetune",
+    "predict",
+    "features",
+    "train",
+    "prune",
+    "export",
+    "verify",
+    "doctor",
+)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def exact(content: bytes, *, size: int, where: str) -> NDArray[np.uint8]:
     Raises:
         DatasetError: It is no image, is damaged, or measures otherwise.
     """
-    with _opened(io.BytesIO(content), where) as image:
+    with opened(io.BytesIO(content), where) as image:
         if image.size != (size, size):
             width, height = image.size
             raise DatasetError(
@@ -59,7 +59,7 @@ def square(path: Path, *, size: int) -> NDArray[np.uint8]:
         DatasetError: It is no image, is damaged, has pixels of 32 bits, or more of them than
             `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    with _opened(path, str(path)) as image:
+    with opened(path, str(path)) as image:
         upright = ImageOps.exif_transpose(_in_8_bits(image, where=str(path))).convert("RGB")
         return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
 
@@ -74,7 +74,8 @@ def _in_8_bits(image: Image.Image, *, where: str) -> Image.Image:
 
 
 @contextmanager
-def _opened(file: Path | io.BytesIO, where: str) -> Iterator[Image.Image]:
+def opened(file: Path | io.BytesIO, where: str) -> Iterator[Image.Image]:
+    """An image file, still undecoded; whatever pillow cannot read is a `DatasetError` that names `where`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

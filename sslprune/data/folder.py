@@ -62,8 +62,8 @@ _Listed = tuple[tuple[str, ...], list[Path], list[int]]
 
 
 def _has_splits(root: Path) -> bool:
-    names = {folder.name for folder in _folders(root)}
-    return "train" in names and names <= set(SPLITS) and not _images(root, deep=False)
+    names = {folder.name for folder in subfolders(root)}
+    return "train" in names and names <= set(SPLITS) and not image_files(root, deep=False)
 
 
 def _given_splits(root: Path) -> dict[str, _Listed]:
@@ -98,8 +98,8 @@ def _made_splits(root: Path) -> dict[str, _Listed]:
 
 def _list(folder: Path) -> _Listed:
     """Class names (none if unlabelled), image paths in a fixed order, and a class number for each (0 if unlabelled)."""
-    loose = _images(folder, deep=False)
-    by_class = {sub.name: images for sub in _folders(folder) if (images := _images(sub, deep=True))}
+    loose = image_files(folder, deep=False)
+    by_class = {sub.name: images for sub in subfolders(folder) if (images := image_files(sub, deep=True))}
     if loose and by_class:
         raise DatasetError(
             f"{folder} holds images ({loose[0].name}) beside folders of images ({', '.join(list(by_class)[:3])}).",
@@ -112,11 +112,13 @@ def _list(folder: Path) -> _Listed:
     return tuple(by_class), paths, labels
 
 
-def _folders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in it that are not hidden, sorted."""
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path, *, deep: bool) -> list[Path]:
+def image_files(folder: Path, *, deep: bool) -> list[Path]:
+    """The image files in it that are not hidden, sorted; with those of its folders if `deep`."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if deep and not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""How good frozen features are: extraction, nearest neighbours, linear probes, and the rows that record them."""
+"""How good features are: extraction, neighbours, linear probes, SVMs, fine-tuning, and the rows that record them."""
 
 from __future__ import annotations
 

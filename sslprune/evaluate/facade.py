@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from sslprune.evaluate.features import extract, extract_stages, stage_name
-from sslprune.evaluate.knn import TEMPERATURE, neighbours
-from sslprune.evaluate.labelled import Images, Labelled, label_tensor
+from sslprune.evaluate.batches import Data
+from sslprune.evaluate.features import extract, extract_labelled
+from sslprune.evaluate.knn import TEMPERATURE
+from sslprune.evaluate.labelled import Images
 from sslprune.evaluate.probe import Probe
 from sslprune.evaluate.transfer import Measured, best_stage, measure_knn, measure_linear, placed
 from sslprune.models.head import POOLED, Head
@@ -65,12 +66,13 @@ class KnnResult:
     temperature: float
 
 
-def features(model: nn.Module, images: Images, *, stage: int | str = POOLED, **options: Any) -> Tensor:
+def features(model: nn.Module, images: Data | Images, *, stage: int | str = POOLED, **options: Any) -> Tensor:
     """Frozen features of images, by default the network's own pooled ones: float32 [N,num_features] on the CPU.
 
     Args:
         model: A backbone with timm's API, for example from `sslprune.load`.
-        images: uint8 [N,H,W,3], or already pre-processed float [N,3,H,W].
+        images: uint8 [N,H,W,3], or already pre-processed float [N,3,H,W]; or a Dataset or DataLoader of such images,
+            with labels or without.
         stage: See `sslprune.evaluate.features.extract`, as for all other options and the errors.
         **options: `pool`, `batch_size`, `device`, `preprocessing`, `progress`.
     """
@@ -79,8 +81,8 @@ def features(model: nn.Module, images: Images, *, stage: int | str = POOLED, **o
 
 def linear_eval(
     model: nn.Module,
-    train: Labelled,
-    test: Labelled,
+    train: Data,
+    test: Data,
     *,
     stage: int | str = BEST,
     pool: int = 4,
@@ -92,7 +94,8 @@ def linear_eval(
 
     Args:
         model: A backbone with timm's API; it stays as it is.
-        train: Images (uint8 [N,H,W,3] or pre-processed float [N,3,H,W]) and integer labels [N].
+        train: Images (uint8 [N,H,W,3] or pre-processed float [N,3,H,W]) and integer labels [N]; or a Dataset or
+            DataLoader of such pairs.
         test: The same.
         stage: A stage of the network, "pooled", or "best": the one with the best held-out accuracy in training.
         pool: Each map is average-pooled to `pool` x `pool` cells.
@@ -115,8 +118,8 @@ def linear_eval(
 
 def knn_eval(
     model: nn.Module,
-    train: Labelled,
-    test: Labelled,
+    train: Data,
+    test: Data,
     *,
     stage: int | str = BEST,
     pool: int = 4,
@@ -136,33 +139,26 @@ def knn_eval(
         DatasetError: Images and labels do not fit, a feature is not finite, or k is out of range.
         ArchitectureError: The network has no such stage.
     """
-    k = neighbours(len(train[0])) if k is None else k
 
     def measure(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Measured:
         return measure_knn(train_x, train_y, test_x, test_y, seed=seed, k=k, temperature=temperature)
 
     chosen, held_out, found = _measure(model, train, test, stage, {"pool": pool, **options}, measure)
-    return KnnResult(found.accuracy, chosen, pool, held_out, k, temperature)
+    return KnnResult(found.accuracy, chosen, pool, held_out, found.protocol["k"], temperature)
 
 
 def _measure(
     model: nn.Module,
-    train: Labelled,
-    test: Labelled,
+    train: Data,
+    test: Data,
     stage: int | str,
     extraction: dict[str, Any],
     measure: _Measure,
 ) -> tuple[str, dict[str, float], Measured]:
     device = extraction.get("device")
-    train_y = label_tensor(train[1], len(train[0]))
-    test_y = label_tensor(test[1], len(test[0]), what="test")
-    if stage == BEST:
-        train_x = extract_stages(model, train[0], **extraction)
-        test_x = extract_stages(model, test[0], **extraction)
-    else:
-        name = stage_name(model, stage)
-        train_x = {name: extract(model, train[0], stage=name, **extraction)}
-        test_x = {name: extract(model, test[0], stage=name, **extraction)}
+    tried = None if stage == BEST else stage
+    train_x, train_y = extract_labelled(model, train, stage=tried, **extraction)
+    test_x, test_y = extract_labelled(model, test, stage=tried, what="test", **extraction)
     train_x, test_x = placed(train_x, device), placed(test_x, device)
     found = {name: measure(x, train_y, test_x[name], test_y) for name, x in train_x.items()}
     held_out = {name: each.held_out for name, each in found.items()}

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sslprune.errors import ArchitectureError, DatasetError
-from sslprune.evaluate.labelled import Images
+from sslprune.evaluate.batches import Data, batches, is_pair, length, preparation, to_device
+from sslprune.evaluate.labelled import Images, label_shape, label_tensor
 from sslprune.models.anatomy import forward_stages, stages
 from sslprune.models.head import POOLED, check_stage, pool_flat, stage_features
+
+MAX_DIMS = 9216
+"""The widest features of a stage that a map is pooled to where `pool` is None: Goyal et al.'s "about 9k"."""
 
 
 def extract(
     model: nn.Module,
-    images: Images,
+    images: Data | Images,
     *,
     stage: int | str = -1,
-    pool: int = 1,
+    pool: int | None = 1,
     batch_size: int = 256,
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
@@ -33,10 +37,12 @@ def extract(
 
     Args:
         model: A backbone with timm's API.
-        images: uint8 [N,H,W,3], or already pre-processed float [N,3,H,W].
+        images: uint8 [N,H,W,3], or already pre-processed float [N,3,H,W]; or a Dataset or DataLoader of such images
+            (or PIL images), with labels or without.
         stage: A name of `sslprune.models.stages(model)`, a position in it, or "pooled" for the network's own pooled
             features (`num_features` of them).
-        pool: Each map is average-pooled to `pool` x `pool` cells, a smaller map is left as it is. Not for "pooled".
+        pool: Each map is average-pooled to `pool` x `pool` cells, a smaller map is left as it is. None: as many cells
+            as keep it within `MAX_DIMS` features. Not for "pooled".
         batch_size: Images at a time.
         device: Where to compute; None stays where the model is. A model that had to move is moved back.
         preprocessing: uint8 [N,H,W,3] to float32 [N,3,H,W]; None takes the model's own, `model.sslprune.preprocessing`.
@@ -50,21 +56,15 @@ def extract(
         DatasetError: The images have another form, or are uint8 and nothing says how to pre-process them.
     """
     name = stage_name(model, stage)
-    _check_pool(pool)
-    prepare = _preparation(model, images, preprocessing)
-
-    def features(batch: Tensor) -> dict[str, Tensor]:
-        return {name: stage_features(model, prepare(batch), name, pool)}
-
-    with _frozen(model, device) as here:
-        return _gather(features, images, batch_size, here, progress)[name]
+    features = stage_reader(model, name, pool)
+    return _gather(model, features, images, batch_size, device, preprocessing, progress)[0][name]
 
 
 def extract_stages(
     model: nn.Module,
-    images: Images,
+    images: Data | Images,
     *,
-    pool: int = 4,
+    pool: int | None = 4,
     batch_size: int = 256,
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
@@ -77,16 +77,47 @@ def extract_stages(
     Returns:
         Stage name to float32 [N,D] on the CPU, shallow to deep.
     """
-    names = stages(model)
-    _check_pool(pool)
-    prepare = _preparation(model, images, preprocessing)
+    return _gather(model, stage_reader(model, None, pool), images, batch_size, device, preprocessing, progress)[0]
 
-    def features(batch: Tensor) -> dict[str, Tensor]:
-        maps = forward_stages(model, prepare(batch))
-        return {name: pool_flat(each, pool) for name, each in zip(names, maps, strict=True)}
 
-    with _frozen(model, device) as here:
-        return _gather(features, images, batch_size, here, progress)
+def extract_labelled(
+    model: nn.Module,
+    data: Data,
+    *,
+    stage: int | str | None = None,
+    what: str = "train",
+    multi: bool = False,
+    pool: int | None = 4,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    preprocessing: Callable[[Tensor], Tensor] | None = None,
+    progress: bool = False,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Features and labels of labelled images, from a single pass.
+
+    Args:
+        data: (images, labels), or a Dataset or DataLoader of such pairs.
+        stage: As for `extract`; None takes all stages.
+        what: "train" or "test", for messages.
+        multi: Whether labels are -1, 0 and 1 for each class, [N,C], and not a class number, [N].
+        model, pool, batch_size, device, preprocessing, progress: See `extract`.
+
+    Returns:
+        Stage name to float32 [N,D], and the labels int64 [N] or int8 [N,C], all on the CPU.
+
+    Raises:
+        ArchitectureError, DatasetError: See `extract`; or labels and images do not fit.
+    """
+    name = None if stage is None else stage_name(model, stage)
+    check = label_shape if multi else label_tensor
+    if is_pair(data):  # refused before the network has run, and not after
+        check(data[1], len(data[0]), what=what)  # type: ignore[index]
+    features, labels = _gather(
+        model, stage_reader(model, name, pool), data, batch_size, device, preprocessing, progress
+    )
+    if labels is None:
+        raise DatasetError(f"the {what} images have no labels.", "Give (images, labels), or items (image, label).")
+    return features, check(labels, len(labels), what=what)
 
 
 def stage_name(model: nn.Module, stage: int | str) -> str:
@@ -108,33 +139,42 @@ def stage_name(model: nn.Module, stage: int | str) -> str:
     return names[stage]
 
 
-def _gather(
-    features: Callable[[Tensor], dict[str, Tensor]],
-    images: Images,
-    batch_size: int,
-    device: torch.device,
-    progress: bool,
-) -> dict[str, Tensor]:
-    from tqdm import tqdm
+def stage_reader(model: nn.Module, stage: str | None, pool: int | None) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Pre-processed images [N,3,H,W] to the features [N,D] of a stage, or of all of them, by name.
 
-    count = len(images)
-    gathered: dict[str, Tensor] = {}
-    with tqdm(total=count, desc="features", unit="img", disable=not progress, file=sys.stderr) as bar:
-        for start in range(0, count, batch_size):
-            batch = _rows(images, start, start + batch_size).to(device)
-            with torch.inference_mode():
-                found = features(batch)
-            # Kept outside inference mode: a tensor made inside could never take part in training.
-            for name, rows in found.items():
-                if name not in gathered:
-                    gathered[name] = torch.empty(count, rows.shape[1])
-                gathered[name][start : start + len(rows)].copy_(rows)
-            bar.update(len(batch))
-    return gathered
+    Args:
+        model: A backbone with timm's API, in the mode that it is to run in.
+        stage: A name of `stages(model)`, "pooled", or None for all stages.
+        pool: See `extract`.
+
+    Raises:
+        ArchitectureError: The pool is impossible, or the network has no stages.
+    """
+    if pool is not None and pool < 1:
+        raise ArchitectureError(f"maps cannot be pooled to {pool} x {pool} cells.", "Give a pool size of 1 or more.")
+    if stage == POOLED:
+        return lambda x: {POOLED: stage_features(model, x, POOLED, 1)}
+    names = stages(model)
+
+    def features(x: Tensor) -> dict[str, Tensor]:
+        maps = zip(names, forward_stages(model, x), strict=True)
+        return {name: pool_flat(each, pool or cells(each.shape[1])) for name, each in maps if stage in (None, name)}
+
+    return features
+
+
+def cells(channels: int) -> int:
+    """Cells a side that keep a map within `MAX_DIMS` features: Goyal et al.'s 6, 4, 3 and 2 for ResNet-50's stages.
+
+    >>> [cells(channels) for channels in (64, 256, 512, 1024, 2048)]
+    [12, 6, 4, 3, 2]
+    """
+    return max(1, math.isqrt(MAX_DIMS // channels))
 
 
 @contextmanager
-def _frozen(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+def frozen(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+    """In the body the model is in eval mode on a device; afterwards it is where and as it was, bit for bit."""
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     here = home if device is None else torch.device(device)
     flags = [(module, module.training) for module in model.modules()]
@@ -147,35 +187,32 @@ def _frozen(model: nn.Module, device: torch.device | str | None) -> Iterator[tor
         model.to(home)
 
 
-def _preparation(
-    model: nn.Module, images: Images, preprocessing: Callable[[Tensor], Tensor] | None
-) -> Callable[[Tensor], Tensor]:
-    dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
-    pictures = dtype == "uint8" and len(shape) == 4 and shape[3] == 3
-    prepared = dtype.startswith("float") and len(shape) == 4 and shape[1] == 3
-    if not (pictures or prepared) or 0 in shape:
-        raise DatasetError(
-            f"images are {dtype} {shape}.",
-            "Give uint8 [N,H,W,3], or pre-processed float32 [N,3,H,W]; at least one.",
-        )
-    chosen: Callable[[Tensor], Tensor] | None = Tensor.float
-    if pictures:
-        chosen = preprocessing or getattr(getattr(model, "sslprune", None), "preprocessing", None)
-    if chosen is None:
-        raise DatasetError(
-            f"nothing says how {type(model).__name__} wants its uint8 images pre-processed.",
-            "Give preprocessing=sslprune.models.Preprocessing(mean, std, size), or pre-processed float images.",
-        )
-    # The faster layout on a CPU; the maps, pooled and flattened, come out in the same order.
-    return lambda batch: chosen(batch).contiguous(memory_format=torch.channels_last)
+def _gather(
+    model: nn.Module,
+    features: Callable[[Tensor], dict[str, Tensor]],
+    data: Data | Images,
+    batch_size: int,
+    device: torch.device | str | None,
+    preprocessing: Callable[[Tensor], Tensor] | None,
+    progress: bool,
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    from tqdm import tqdm
 
-
-def _rows(images: Images, start: int, stop: int) -> Tensor:
-    if isinstance(images, Tensor):
-        return images[start:stop]
-    return torch.from_numpy(np.array(images[start:stop]))  # a copy: the array may be read-only or strided backwards
-
-
-def _check_pool(pool: int) -> None:
-    if pool < 1:
-        raise ArchitectureError(f"maps cannot be pooled to {pool} x {pool} cells.", "Give a pool size of 1 or more.")
+    prepare = preparation(model, preprocessing)
+    gathered: dict[str, list[Tensor]] = {}
+    labels: list[Tensor] = []
+    bar = tqdm(total=length(data), desc="features", unit="img", disable=not progress, file=sys.stderr)
+    with bar, frozen(model, device) as here:
+        for images, some in batches(data, batch_size):
+            with torch.inference_mode():
+                # The faster layout on a CPU; the maps, pooled and flattened, come out in the same order.
+                found = features(prepare(to_device(images, here)).contiguous(memory_format=torch.channels_last))
+            # Copied outside inference mode: a tensor made inside could never take part in training.
+            for name, rows in found.items():
+                gathered.setdefault(name, []).append(torch.empty(rows.shape).copy_(rows))
+            labels += [] if some is None else [some.cpu()]
+            bar.update(len(images))
+    if not gathered:
+        raise DatasetError("images are none at all.", "Give at least one image.")
+    # Popped, so that no more than one stage is in memory twice.
+    return {name: torch.cat(gathered.pop(name)) for name in list(gathered)}, torch.cat(labels) if labels else None

@@ -44,6 +44,25 @@ def label_tensor(labels: Labels, count: int, *, what: str = "train") -> Tensor:
     return tensor.long()
 
 
+def label_shape(labels: Any, count: int, *, what: str = "train") -> Tensor:
+    """Multi-label labels as int8 [count,C]: 1 present, 0 to be ignored ("difficult"), -1 absent.
+
+    Raises:
+        DatasetError: They are anything else.
+    """
+    tensor = torch.as_tensor(np.array(labels) if not isinstance(labels, Tensor) else labels).cpu()
+    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+    if tensor.ndim != 2 or len(tensor) != count or 0 in tensor.shape or not whole:
+        raise DatasetError(
+            f"{count} {what} images go with labels {tensor.dtype} {tuple(tensor.shape)}, not integers [N,C].",
+            "Give -1 (absent), 0 (ignored) or 1 (present) for each image and class.",
+        )
+    strange = tensor[(tensor < -1) | (tensor > 1)]
+    if len(strange):
+        raise DatasetError(f"a {what} label is {int(strange[0])}.", "Give -1 (absent), 0 (ignored), 1 (present).")
+    return tensor.to(torch.int8)
+
+
 def check_features(features: Tensor, *, what: str = "train", width: int | None = None) -> Tensor:
     """Float32 features [N,D], finite.
 

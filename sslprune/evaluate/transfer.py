@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from sslprune.errors import DatasetError
-from sslprune.evaluate.features import extract_stages
+from sslprune.evaluate.batches import Data
+from sslprune.evaluate.features import extract_labelled
 from sslprune.evaluate.knn import TEMPERATURE, knn_accuracy, neighbours
-from sslprune.evaluate.labelled import HELD_OUT, Labelled, hold_out, label_tensor
+from sslprune.evaluate.labelled import HELD_OUT, hold_out
 from sslprune.evaluate.probe import L2_GRID, Probe, fit
 from sslprune.evaluate.results import Row, row
 from sslprune.models.anatomy import prunable
@@ -40,8 +41,8 @@ class Transfer:
 
 def evaluate_backbone(
     model: nn.Module,
-    train: Labelled,
-    test: Labelled,
+    train: Data,
+    test: Data,
     *,
     name: str,
     data: str,
@@ -60,8 +61,9 @@ def evaluate_backbone(
 
     Args:
         model: The backbone; it stays as it is.
-        train: Images and labels to fit on: see `sslprune.evaluate.features.extract` for the images.
-        test: Images and labels to measure on.
+        train: Images and labels to fit on: (images, labels), a Dataset or a DataLoader; see
+            `sslprune.evaluate.features.extract` for the images.
+        test: The same, to measure on.
         name: The model's name, for the rows.
         data: The data set's name, for the rows and as the head's task.
         keep: The model's keep rate, for the rows.
@@ -82,8 +84,6 @@ def evaluate_backbone(
     """
     if unknown := sorted(set(tasks) - set(TASKS)):
         raise DatasetError(f"no frozen-feature task is named {', '.join(unknown)}.", f"There are: {', '.join(TASKS)}.")
-    train_y = label_tensor(train[1], len(train[0]))
-    test_y = label_tensor(test[1], len(test[0]), what="test")
     extraction: dict[str, Any] = {
         "pool": pool,
         "batch_size": batch_size,
@@ -91,8 +91,9 @@ def evaluate_backbone(
         "preprocessing": preprocessing,
         "progress": progress,
     }
-    train_x = placed(extract_stages(model, train[0], **extraction), device)
-    test_x = placed(extract_stages(model, test[0], **extraction), device)
+    train_x, train_y = extract_labelled(model, train, **extraction)
+    test_x, test_y = extract_labelled(model, test, what="test", **extraction)
+    train_x, test_x = placed(train_x, device), placed(test_x, device)
 
     weights = prunable(model).values()
     counts = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslprune.errors import DatasetError
-from sslprune.evaluate.labelled import check_features, class_names, hold_out, label_tensor
+from sslprune.evaluate.labelled import check_features, class_names, hold_out, label_shape, label_tensor
 
 
 @given(
@@ -64,6 +64,21 @@ def test_other_labels_are_refused(labels: list[object], message: str) -> None:
         label_tensor(labels, 3)
     with pytest.raises(DatasetError, match="set is empty"):
         label_tensor(torch.zeros(0, dtype=torch.long), 0)
+
+
+def test_labels_of_several_classes() -> None:
+    labels = [[1, 0, -1], [-1, 1, 1]]
+    for form in (labels, np.array(labels, np.int8), torch.tensor(labels)):
+        assert torch.equal(label_shape(form, 2), torch.tensor(labels, dtype=torch.int8))
+    for wrong, message in {
+        "width": ([0, 1], r"not integers \[N,C\]"),
+        "length": ([[0], [1], [1]], r"torch.int64 \(3, 1\)"),
+        "dtype": ([[0.0], [1.0]], "float"),
+        "bool": ([[True], [False]], "bool"),
+        "range": (np.array([[-128], [1]], np.int8), "label is -128"),
+    }.values():
+        with pytest.raises(DatasetError, match=message):
+            label_shape(wrong, 2)
 
 
 def test_names_of_classes() -> None:
