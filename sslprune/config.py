@@ -11,6 +11,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -147,6 +148,10 @@ class Recipe:
         ladder: The pruning.
         transfer: The evaluation.
         start: The checkpoint to start from.
+        task: The pretext's own options, such as `temperature`: numbers and texts that the pretext knows and checks. A
+            default that is spelled out counts as a change here, because a recipe does not know the pretexts.
+        subset: The part of the training set that is trained on, "images:0.1" (of each class) or "classes:0.1"; for s4l
+            the part whose labels are seen. Empty: all. See `data.subsets`.
         seed: Decides every random choice.
         limit: Use only the first so many training images. None: all.
         variant: The variant part of the models' names; empty for none.
@@ -161,6 +166,8 @@ class Recipe:
     ladder: Ladder = field(default_factory=Ladder)
     transfer: Transfer = field(default_factory=Transfer)
     start: Start = field(default_factory=Start)
+    task: Mapping[str, int | float | str] = field(default_factory=dict)
+    subset: str = ""
     seed: int = 0
     limit: int | None = None
     variant: str = ""
@@ -264,6 +271,10 @@ def _value(kind: Any, value: Any, *, where: str) -> Any:
         if value in inner:
             return value
         raise RecipeError(f"{where} = {value!r} is not known.", f"Choose one of: {', '.join(map(str, inner))}.")
+    if origin is Mapping:
+        if not isinstance(value, dict) or not all(type(entry) in (int, float, str) for entry in value.values()):
+            raise RecipeError(f"{where} must be a table of numbers and texts.", "Correct the table in the recipe.")
+        return dict(value)
     if origin is tuple and isinstance(value, list):
         return tuple(_value(inner[0], entry, where=where) for entry in value)
     if type(None) in inner:
@@ -282,6 +293,12 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
+    if isinstance(value, Mapping):
+        # Equal recipes have equal texts: 1.0 and 1 are equal.
+        return {
+            key: int(entry) if isinstance(entry, float) and entry == int(entry) else entry
+            for key, entry in value.items()
+        }
     if not is_dataclass(value):
         return value
     table = {}
@@ -306,6 +323,7 @@ def _check(recipe: Recipe) -> None:
     normalised = (len(start.mean), len(start.std)) in ((0, 0), (3, 3)) and all(
         0 < value < math.inf for value in start.std
     )
+    numbers = [value for value in recipe.task.values() if not isinstance(value, str)]
     retrain_lr_positive = ladder.retrain_lr is None or 0 < ladder.retrain_lr < math.inf
     laws: list[tuple[bool, str]] = [
         (re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name) is not None, "name is lower case, digits, dots, dashes"),
@@ -321,6 +339,7 @@ def _check(recipe: Recipe) -> None:
         (0 < training.gamma < math.inf, "training.gamma is positive"),
         (training.padding >= 0, "training.padding is not negative"),
         (training.schedule == "step" or not training.milestones, "training.milestones go with schedule = 'step'"),
+        (all(-(2**53) <= value <= 2**53 for value in numbers), "the numbers of [task] lie within 2**53 around 0"),
         (recipe.limit is None or recipe.limit > 0, "limit is positive"),
         (recipe.transfer.pool > 0, "transfer.pool is positive"),
         (recipe.transfer.floor_seeds >= 0, "transfer.floor_seeds is not negative"),

@@ -90,6 +90,8 @@ recipes = st.builds(
         pool=st.integers(1, 8),
         floor_seeds=st.integers(0, 5),
     ),
+    task=st.dictionaries(text, st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | text, max_size=3),
+    subset=text,
     seed=st.integers(0, 2**31 - 1),
     limit=st.none() | st.integers(1, 10**6),
     variant=st.from_regex(r"[a-z0-9._-]{0,6}", fullmatch=True),
@@ -130,6 +132,8 @@ CHANGES: dict[str, dict[str, Any]] = {
         "ladder": replace(BASE.ladder, per_round=0.3),
         "transfer": Transfer(pool=2),
         "start": Start(),
+        "task": {"temperature": 0.1},
+        "subset": "images:0.1",
         "seed": 1,
         "limit": 7,
         "variant": "s1",
@@ -211,6 +215,27 @@ def test_the_hash_of_a_published_recipe_stays_for_ever() -> None:
         '"training":{"batch":32,"length":"2ep","lr":0.05,"warmup":"1234567it"}}'
     )
     assert recipe.sha256() == "c54d39ee563ce46a9bdf29b20fd9d1502c3dda0017d0ca534c2d9109dc80b47e"
+
+
+def test_the_hashes_of_bundled_recipes_stay_for_ever() -> None:
+    published = {"rotnet-resnet20-cifar10-laptop": "fceede76", "rotnet-resnet20-digits-demo": "5a3a2dfc"}
+    assert {name: Recipe.load(name).sha256()[:8] for name in published} == published
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ("task = 3", "table of numbers and texts"),
+        ("[task]\nmargin = [1]", "table of numbers and texts"),
+        ("[task]\nmargin = true", "table of numbers and texts"),
+        ("[task]\nmargin = nan", "within 2"),
+        ("[task]\nmargin = inf", "within 2"),
+    ],
+)
+def test_the_pretexts_table_holds_numbers_and_texts(table: str, match: str) -> None:
+    text = f"{table}\n{TEXT}" if table.startswith("task") else f"{TEXT}\n{table}"
+    with pytest.raises(RecipeError, match=match):
+        Recipe.from_toml(text, name="toy")
 
 
 def test_defaults_spelled_out_and_whole_numbers_change_nothing() -> None:

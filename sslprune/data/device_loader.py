@@ -6,7 +6,7 @@ Every batch is a function of (seed, round, update) alone, so a resumed run needs
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,12 +20,39 @@ Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The channel constants with which images were standardised, each [1, 3, 1, 1] or a scalar, in [0, 1]."""
+
+    mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    std: Tensor = field(default_factory=lambda: torch.ones(()))
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """From [0, 1]."""
+        return (images - self.mean) / self.std
+
+    def undo(self, images: Tensor) -> Tensor:
+        """Back to [0, 1], where colours are changed."""
+        return (images * self.std + self.mean).clamp(0, 1)
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Images [B, 3, H, W], float32, scaled to mean 0 and deviation 1; labels and indices [B], int64."""
+    """B images of the training set, cropped and flipped.
+
+    Attributes:
+        images: [P * B, 3, H, W], float32, scaled to mean 0 and deviation 1. With P copies, each has its own crop and
+            flip; the first copies of all images come first, then all second ones.
+        labels: [B], int64; -1 where the label is hidden. None: the data has none, or they are not needed.
+        indices: [B], int64: which images of the training set they are.
+        scale: What `images` were scaled with.
+        labelled: As many images again, all with labels; None where the loader was not asked for them.
+    """
 
     images: Tensor
     labels: Tensor | None
     indices: Tensor
+    scale: Scale = field(default_factory=Scale)
+    labelled: Batch | None = None
 
 
 class DeviceLoader:
@@ -33,14 +60,20 @@ class DeviceLoader:
 
     Args:
         images: uint8 [N, H, W, 3].
-        labels: int64 [N], or None.
+        labels: int64 [N], -1 where a label is hidden, or None.
         batch: Images a batch; with fewer images than that, each batch is the whole set.
         mean: Channel means in [0, 1], subtracted.
         std: Channel deviations in (0, 1], divided by.
         seed: Decides order and views.
         padding: See `views.crop`.
         flip: Whether to flip at random.
+        copies: Times each image of a batch is there, with a crop and a flip of its own.
+        labelled: Whether each batch brings a second one of as many images whose labels are not hidden. These come in an
+            order of their own, all of them before any comes again.
         device: Where the images live.
+
+    Raises:
+        DatasetError: `images` are no pictures, or none has a label though `labelled` asks for them.
     """
 
     def __init__(
@@ -54,6 +87,8 @@ class DeviceLoader:
         seed: int,
         padding: int = 0,
         flip: bool = False,
+        copies: int = 1,
+        labelled: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) == 0:
@@ -65,21 +100,45 @@ class DeviceLoader:
         self.labels = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)).to(device)
         self.batch = min(batch, len(images))
         self.per_epoch = len(images) // self.batch
-        self._scale = [torch.tensor(values, device=device).view(1, -1, 1, 1) * 255 for values in (mean, std)]
-        self._seed, self._padding, self._flip = seed, padding, flip
+        self.scale = Scale(*(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (mean, std)))
+        self._seed, self._padding, self._flip, self._copies = seed, padding, flip, copies
         self._order: tuple[tuple[int, int], Tensor] | None = None
+        self._labelled = self._with_labels() if labelled else None
 
     def __call__(self, round_number: int, update: int) -> tuple[Batch, Generator]:
         """The batch of one update, and the generator from which the pretext may draw more for it."""
         epoch, place = divmod(update, self.per_epoch)
         indices = self._epoch_order(round_number, epoch)[place * self.batch : (place + 1) * self.batch]
         generator = generator_for(self._seed, "views", round_number, update)
-        images = views.crop(self.images[indices], self._padding, generator)
+        batch = self._views(indices, generator)
+        if self._labelled is not None:
+            chosen = self._labelled_order(round_number, update, self._labelled)
+            batch = replace(batch, labelled=self._views(chosen, generator))
+        return batch, generator
+
+    def _views(self, indices: Tensor, generator: Generator) -> Batch:
+        images = views.crop(self.images[indices.repeat(self._copies)], self._padding, generator)
         if self._flip:
             images = views.flip(images, generator)
-        mean, std = self._scale
+        mean, std = self.scale.mean * 255, self.scale.std * 255
         labels = None if self.labels is None else self.labels[indices]
-        return Batch((images.float() - mean) / std, labels, indices), generator
+        return Batch((images.float() - mean) / std, labels, indices, self.scale)
+
+    def _with_labels(self) -> Tensor:
+        known = torch.empty(0) if self.labels is None else self.labels.ge(0).nonzero()[:, 0]
+        if not len(known):
+            raise DatasetError("no image has a label.", "Choose data with labels, or another pretext.")
+        return known
+
+    def _labelled_order(self, round_number: int, update: int, known: Tensor) -> Tensor:
+        first, last = update * self.batch, (update + 1) * self.batch
+        passes = range(first // len(known), (last - 1) // len(known) + 1)
+        stream = [
+            torch.randperm(len(known), generator=generator_for(self._seed, "labelled", round_number, each))
+            for each in passes
+        ]
+        start = first - passes.start * len(known)
+        return known[torch.cat(stream)[start : start + self.batch].to(known.device)]
 
     def _epoch_order(self, round_number: int, epoch: int) -> Tensor:
         key = (round_number, epoch)

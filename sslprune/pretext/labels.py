@@ -1,4 +1,7 @@
-"""Labels: the supervised control of the paper, an ordinary classifier on the images' own labels."""
+"""Labels: the supervised control of the paper, an ordinary classifier on the images' own labels.
+
+On all images, or on the part that the recipe's `subset` names: 10 % of the images of each class, or of the classes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch.nn import functional as F
 from sslprune.data.device_loader import Batch
 from sslprune.errors import DatasetError
 from sslprune.pretext.base import Pretext
+from sslprune.pretext.options import Options
 
 
 class Labels(Pretext):
@@ -17,7 +21,7 @@ class Labels(Pretext):
 
     needs_labels: ClassVar[bool] = True
 
-    def __init__(self, num_features: int, *, num_images: int, num_classes: int) -> None:
+    def __init__(self, num_features: int, *, num_images: int, num_classes: int, options: Options | None = None) -> None:
         super().__init__(num_features, num_images=num_images, num_classes=num_classes)
         self.classifier = nn.Linear(num_features, num_classes)
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from sslprune.data.device_loader import Batch
 from sslprune.data.views import rotations
 from sslprune.pretext.base import Pretext
+from sslprune.pretext.options import Options
 
 
 class RotNet(Pretext):
@@ -18,7 +19,7 @@ class RotNet(Pretext):
     random rotation an image.
     """
 
-    def __init__(self, num_features: int, *, num_images: int, num_classes: int) -> None:
+    def __init__(self, num_features: int, *, num_images: int, num_classes: int, options: Options | None = None) -> None:
         super().__init__(num_features, num_images=num_images, num_classes=num_classes)
         self.classifier = nn.Linear(num_features, 4)
 

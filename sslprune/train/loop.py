@@ -133,8 +133,6 @@ class Loop:
                 update += 1
                 images += len(views)
                 bar.update()
-                if update == span.snapshot:
-                    kept = snapshot(learner)
                 if update % LOG_EVERY == 0 or update == span.total:
                     now = time.monotonic()
                     row = {
@@ -151,6 +149,9 @@ class Loop:
                         f"loss {row['loss']:.3f}, {row['score']:.1f} %, {row['views_per_s']:.0f} images/s"
                     )
                     logged, images = now, 0
+                learner.pretext.after_update(outputs, targets)
+                if update == span.snapshot:
+                    kept = snapshot(learner)
                 if update < span.total and time.monotonic() - saved >= self.checkpoint_every:
                     self._write(
                         unfinished, learner, kept, round=span.number, update=update, optimizer=optimizer.state_dict()

@@ -133,3 +133,50 @@ def test_channel_statistics_are_numpys_rounded_to_four_digits() -> None:
 def test_a_constant_channel_has_deviation_one() -> None:
     means, deviations = channel_statistics(np.full((3, 2, 2, 3), 51, np.uint8))
     assert (means, deviations) == ((0.2, 0.2, 0.2), (1.0, 1.0, 1.0))
+
+
+@given(places, st.integers(2, 4))
+def test_copies_are_crops_of_the_same_images_each_with_its_own(place: tuple[int, int], copies: int) -> None:
+    batch, _ = loader(batch=12, padding=2, copies=copies)(*place)
+    assert batch.images.shape == (12 * copies, 3, 5, 5)
+    assert batch.indices.shape == (12,)
+    groups = batch.images.view(copies, 12, 3, 5, 5)
+    assert not torch.equal(groups[0], groups[1])
+    plain, _ = loader(batch=12, padding=0, flip=False, copies=copies)(*place)
+    assert torch.equal(plain.images, loader(batch=12, padding=0, flip=False)(*place)[0].images.repeat(copies, 1, 1, 1))
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
+def test_labelled_images_come_beside_as_many_as_the_others_and_in_full_passes(
+    known: int, batch: int, round_number: int
+) -> None:
+    labels = np.full(12, -1)
+    labels[:known] = np.arange(known) % 3
+    data = DeviceLoader(IMAGES, labels, batch=batch, mean=MEAN, std=STD, seed=0, labelled=True)
+    updates = -(-2 * known // batch)
+    beside = [data(round_number, update)[0].labelled for update in range(updates)]
+    assert all(len(each.indices) == batch for each in beside)
+    stream = torch.cat([each.indices for each in beside]).tolist()
+    for start in range(0, 2 * known, known):
+        assert sorted(stream[start : start + known]) == list(range(known))
+    for each in beside:
+        assert torch.equal(each.labels, torch.from_numpy(labels)[each.indices])
+    again = DeviceLoader(IMAGES, labels, batch=batch, mean=MEAN, std=STD, seed=0, labelled=True)
+    assert torch.equal(again(round_number, updates - 1)[0].labelled.images, beside[-1].images)
+
+
+def test_labelled_images_neither_move_the_others_nor_come_where_none_were_asked_for() -> None:
+    labels = np.arange(12)
+    beside = DeviceLoader(IMAGES, labels, batch=4, mean=MEAN, std=STD, seed=0, padding=1, flip=True, labelled=True)
+    assert torch.equal(beside(1, 2)[0].images, loader()(1, 2)[0].images)
+    assert loader()(1, 2)[0].labelled is None
+    for unlabelled in (None, np.full(12, -1)):
+        with pytest.raises(DatasetError, match="no image has a label"):
+            DeviceLoader(IMAGES, unlabelled, batch=4, mean=MEAN, std=STD, seed=0, labelled=True)
+
+
+def test_standardised_images_go_back_to_their_colours() -> None:
+    batch, _ = loader(padding=0, flip=False)(0, 0)
+    expected = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)[batch.indices] / 255
+    torch.testing.assert_close(batch.scale.undo(batch.images), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(batch.scale.standardise(expected), batch.images, atol=1e-5, rtol=0)

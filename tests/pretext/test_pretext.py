@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -18,9 +20,11 @@ def build(name: str, seed: int = 0) -> Pretext:
     return pretext.build(name, 8, num_images=6, num_classes=3, seed=seed)
 
 
-def batch() -> Batch:
+def batch(copies: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return Batch(torch.randn(6, 3, 4, 4, generator=generator), torch.arange(6) % 3, torch.arange(6))
+    images = torch.randn(6, 3, 4, 4, generator=generator)
+    labelled = Batch(images, torch.arange(6) % 3, torch.arange(6))
+    return replace(labelled, images=images.repeat(copies, 1, 1, 1), labelled=labelled)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,7 +40,7 @@ def test_equal_seeds_give_equal_heads_and_the_global_state_stays(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_views_are_a_multiple_of_the_images_and_the_loss_is_one_finite_number_with_a_gradient(name: str) -> None:
     task = build(name)
-    views, targets = task.views(batch(), torch.Generator().manual_seed(0))
+    views, targets = task.views(batch(task.copies), torch.Generator().manual_seed(0))
     assert views.shape[1:] == (3, 4, 4)
     assert len(views) == len(targets)
     assert len(views) % 6 == 0
@@ -49,6 +53,16 @@ def test_views_are_a_multiple_of_the_images_and_the_loss_is_one_finite_number_wi
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_views_follow_from_the_generator_and_leave_the_batch_alone(name: str) -> None:
+    task = build(name)
+    given = batch(task.copies)
+    (one, targets), (other, same) = (task.views(given, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, other)
+    assert torch.equal(targets, same)
+    assert torch.equal(given.images, batch(task.copies).images)
+
+
+@pytest.mark.parametrize("name", ["labels", "rotnet"])
 def test_the_score_is_the_share_of_right_answers_in_per_cent(name: str) -> None:
     outputs = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     assert build(name).score(outputs, torch.tensor([1, 0, 2, 1])) == 75

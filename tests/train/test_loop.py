@@ -14,12 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sslprune import jsonl
+from sslprune import jsonl, pretext
 from sslprune.config import Training
 from sslprune.data.device_loader import Batch, DeviceLoader
 from sslprune.errors import CheckpointError, DivergedError, StepError
 from sslprune.masks import Mask
-from sslprune.pretext.rotnet import RotNet
 from sslprune.prune.lottery import Rung, descend
 from sslprune.prune.magnitude import prune
 from sslprune.prune.rewind import State, snapshot
@@ -48,7 +47,7 @@ class Data(DeviceLoader):
         return super().__call__(round_number, update)
 
 
-def learner(seed: int = 0) -> Learner:
+def learner(seed: int = 0, task: str = "rotnet") -> Learner:
     """A network with all that makes resuming hard: batch norm's buffers, 1x1 and depthwise layouts, dropout."""
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
@@ -65,7 +64,7 @@ def learner(seed: int = 0) -> Learner:
             nn.Flatten(),
             nn.Linear(5, 6),
         )
-        return Learner(backbone, RotNet(6, num_images=12, num_classes=0))
+        return Learner(backbone, pretext.build(task, 6, num_images=12, num_classes=0, seed=seed))
 
 
 def weights_of(net: Learner) -> dict[str, nn.Parameter]:
@@ -83,11 +82,17 @@ def bits(state: dict[str, Tensor]) -> dict[str, bytes]:
 
 
 def train(
-    folder: Path, span: Span, training: Training = SGD, stops: tuple[int, ...] = (), keep: float = 1.0, **options
+    folder: Path,
+    span: Span,
+    training: Training = SGD,
+    stops: tuple[int, ...] = (),
+    keep: float = 1.0,
+    task: str = "rotnet",
+    **options,
 ):
     """One round, interrupted at `stops` and resumed each time in a new process's stead; (learned, snapshot) as bits."""
     for stop in (*stops, None):
-        net = learner()
+        net = learner(task=task)
         mask = prune(weights_of(net), keep)
         mask.hold_(weights_of(net))
         this = loop(folder, training, stop, **options)
@@ -114,6 +119,17 @@ def test_interrupted_anywhere_and_resumed_equals_never_interrupted(
     rows = jsonl.read(tmp_path / "each" / "log.jsonl")
     assert [row["update"] for row in rows if row["event"] == "resumed"] == [*range(1, TOTAL)]
     assert [path.name for path in (tmp_path / "each" / "rounds").iterdir()] == ["00.pt"]
+
+
+def test_what_a_pretext_remembers_is_resumed_and_rewound_bit_for_bit(tmp_path: Path) -> None:
+    span = Span(0, 0, TOTAL, snapshot=K)
+    learned, kept = train(tmp_path / "whole", span, CONSTANT, task="npid")
+    for stop in range(1, TOTAL):
+        assert train(tmp_path / str(stop), span, CONSTANT, (stop,), task="npid") == (learned, kept)
+    stopped, _ = train(tmp_path / "short", Span(0, 0, K), CONSTANT, task="npid")
+    first = bits(learner(task="npid").state_dict())
+    assert kept == stopped
+    assert len({state["pretext.bank"] for state in (first, kept, learned)}) == 3
 
 
 def test_without_a_checkpoint_a_round_starts_anew(tmp_path: Path) -> None:
