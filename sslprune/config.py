@@ -136,6 +136,30 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The mask that another run found, on which a run trains instead of descending a ladder (the paper, section 4.2).
+
+    Args:
+        family: The family of the zoo that was made with it, such as "rotnet-resnet20-cifar10-s1". Empty: none.
+        sha256: Of the recipe that made the family; required with it, since the mask decides the result.
+        keep: The rung whose mask is taken, in (0, 1].
+        init: "ticket" starts from the family's rewound weights W_k ("Winning Tickets"), "reinit" from weights drawn by
+            the recipe's seed ("Random Reinit"). The head is drawn afresh either way.
+        control: Which mask is trained instead, with as many weights: "permuted" has them at random places of the whole
+            network (the paper's "Random"), "permuted-layers" at random places of the same layer, "nonzero" at random
+            places among what did not converge to zero by itself (the paper's correction on CIFAR-10). Empty: the mask.
+        first_convs: Only the first so many convolutions are pruned (the paper, Fig. 4). None: all layers.
+    """
+
+    family: str = ""
+    sha256: str = ""
+    keep: float = 1.0
+    init: Literal["ticket", "reinit"] = "reinit"
+    control: Literal["", "permuted", "permuted-layers", "nonzero"] = ""
+    first_convs: int | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole run: pretext, network, data, training, ladder, transfer.
 
@@ -148,6 +172,7 @@ class Recipe:
         ladder: The pruning.
         transfer: The evaluation.
         start: The checkpoint to start from.
+        mask: The mask of another run, to train on instead of descending the ladder.
         task: The pretext's own options, such as `temperature`: numbers and texts that the pretext knows and checks. A
             default that is spelled out counts as a change here, because a recipe does not know the pretexts.
         subset: The part of the training set that is trained on, "images:0.1" (of each class) or "classes:0.1"; for s4l
@@ -156,6 +181,7 @@ class Recipe:
         limit: Use only the first so many training images. None: all.
         variant: The variant part of the models' names; empty for none.
         notes: Where the recipe departs from the paper; not part of the hash.
+        gpu_hours: What the whole run is estimated to cost; not part of the hash.
     """
 
     name: str
@@ -166,12 +192,14 @@ class Recipe:
     ladder: Ladder = field(default_factory=Ladder)
     transfer: Transfer = field(default_factory=Transfer)
     start: Start = field(default_factory=Start)
+    mask: Found = field(default_factory=Found)
     task: Mapping[str, int | float | str] = field(default_factory=dict)
     subset: str = ""
     seed: int = 0
     limit: int | None = None
     variant: str = ""
     notes: str = ""
+    gpu_hours: float | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -204,9 +232,9 @@ class Recipe:
         return built
 
     def canonical(self) -> str:
-        """The text that is hashed: JSON, sorted, without defaults, `name` and `notes`."""
+        """The text that is hashed: JSON, sorted, without defaults, `name`, `notes` and `gpu_hours`."""
         table = _plain(self)
-        for cosmetic in ("name", "notes"):
+        for cosmetic in ("name", "notes", "gpu_hours"):
             table.pop(cosmetic, None)
         return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
@@ -314,7 +342,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check(recipe: Recipe) -> None:
-    ladder, training, start = recipe.ladder, recipe.training, recipe.start
+    ladder, training, start, mask = recipe.ladder, recipe.training, recipe.start, recipe.mask
     rungs = ladder.rungs
     positive = 0 < training.lr < math.inf and training.batch > 0 and training.length.count > 0
     retrain_positive = ladder.retrain is None or ladder.retrain.count > 0
@@ -354,6 +382,15 @@ def _check(recipe: Recipe) -> None:
         (ladder.mode != "pretrained" or start.source != "", "ladder.mode 'pretrained' goes with a [start]"),
         (start.source != "" or start == Start(), "the fields of [start] go with start.source"),
         (not start.source or re.fullmatch(r"[0-9a-f]{64}", start.sha256) is not None, "start.sha256 is 64 hex digits"),
+        (mask.family != "" or mask == Found(), "the fields of [mask] go with mask.family"),
+        (not mask.family or re.fullmatch(r"[0-9a-f]{64}", mask.sha256) is not None, "mask.sha256 is 64 hex digits"),
+        (0 < mask.keep <= 1, "mask.keep is above 0 and at most 1"),
+        (mask.first_convs is None or mask.first_convs > 0, "mask.first_convs is positive"),
+        (not mask.family or ladder == Ladder(), "a recipe with a [mask] has no [ladder]"),
+        (not mask.family or not start.source, "a recipe with a [mask] has no [start]"),
+        (not mask.family or recipe.pretext == "labels", "a recipe with a [mask] trains the pretext 'labels'"),
+        (not mask.control or mask.init == "reinit", "mask.control goes with mask.init = 'reinit'"),
+        (recipe.gpu_hours is None or 0 < recipe.gpu_hours < math.inf, "gpu_hours are positive"),
         (normalised, "start.mean and .std are three numbers each, .std above 0, or left out"),
     ]
     for holds, law in laws:
@@ -361,4 +398,15 @@ def _check(recipe: Recipe) -> None:
             raise RecipeError(f"recipe {recipe.name!r}: {law}, which does not hold here.", "Correct the recipe.")
 
 
-__all__ = ["LADDER", "Ladder", "Recipe", "SslpruneError", "Start", "Step", "Training", "Transfer", "bundled_recipes"]
+__all__ = [
+    "LADDER",
+    "Found",
+    "Ladder",
+    "Recipe",
+    "SslpruneError",
+    "Start",
+    "Step",
+    "Training",
+    "Transfer",
+    "bundled_recipes",
+]

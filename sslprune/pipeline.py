@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from sslprune.config import Recipe
 from sslprune.prune import lottery, schedule
 from sslprune.publication import Exam, seal, write_rung
+from sslprune.retrain import retrain
 from sslprune.run_folder import RunFolder
 from sslprune.setting import Options, Setting, prepare
 from sslprune.zoo.manifest import Manifest
@@ -27,12 +28,15 @@ def run(recipe: Recipe, folder: RunFolder, options: Options = Options()) -> list
         options: Device, data folder, progress: what does not decide the result.
 
     Returns:
-        The manifests of the family, the unpruned parent first.
+        The manifests of the family, the unpruned parent first; none where the recipe re-trains another run's mask.
     """
     if (finished := folder.finished()) is not None:
         return finished
     with folder.locked():
         setting = prepare(recipe, folder.path, options)  # images; labels only if the pretext asks for them
+        if recipe.mask.family:  # winning tickets, random re-initialisation, and their controls
+            retrain(setting, folder)
+            return []
         exam = Exam.of(setting, options)
         for rung in descend(setting):  # train -> prune -> rewind, again and again
             if folder.manifest(rung.round.keep) is None:

@@ -17,11 +17,12 @@ from sslprune.config import Ladder
 from sslprune.data import sources
 from sslprune.data.source import Source
 from sslprune.evaluate.head import write_head
-from sslprune.evaluate.results import versions
+from sslprune.evaluate.results import Row, row, versions
 from sslprune.evaluate.transfer import Transfer, evaluate_backbone
 from sslprune.export import sparse_file
 from sslprune.files import write_atomic
 from sslprune.models.head import Head
+from sslprune.prune import analysis
 from sslprune.prune.lottery import Rung
 from sslprune.prune.schedule import rounds
 from sslprune.run_folder import RunFolder
@@ -79,6 +80,8 @@ def write_rung(setting: Setting, folder: RunFolder, rung: Rung, exam: Exam) -> M
     backbone = setting.learner.backbone
     measured = exam.measure(setting, backbone, name=str(name), keep=rung.mask.keep, seed=recipe.seed)
     rows = [row for transfer in measured for row in transfer.rows]
+    if rung.round.number == 0:
+        rows += zero_rows(setting, str(name))
     named = [replace(transfer.head, task=head_task(transfer.head.task)) for transfer in measured if transfer.head]
     heads = {head.task: partial(_write_head, head) for head in named}
     evidence = Evidence(
@@ -103,6 +106,36 @@ def write_rung(setting: Setting, folder: RunFolder, rung: Rung, exam: Exam) -> M
         extra=Extra(heads=heads, rewound=_backbone(rung.origin) if rung.round.number == 0 else None),
         force=True,
     )
+
+
+def zero_rows(setting: Setting, name: str) -> list[Row]:
+    """How much of the unpruned network converged to zero by itself (the paper, Fig. 6 and 10), a row a threshold."""
+    training = setting.recipe.training
+    return [
+        row(
+            name=name,
+            task="zeros",
+            data=setting.source.name,
+            split="train",
+            metric="zeros",
+            value=100 * found["fraction"],
+            unit="%",
+            keep=1.0,
+            seed=setting.recipe.seed,
+            protocol={
+                "threshold": found["threshold"],
+                "pretext": setting.recipe.pretext,
+                "optimizer": training.optimizer,
+                "lr": training.lr,
+                "weight_decay": training.weight_decay,
+                "updates": training.length.updates(setting.loop.data.per_epoch),
+            },
+            counts={"zeros": found["zeros"], "prunable": found["prunable"]},
+            recipe_sha256=setting.recipe.sha256(),
+        )
+        for found in analysis.zeros(setting.weights)
+        if found["layer"] == "all"
+    ]
 
 
 def seal(setting: Setting, folder: RunFolder, last: Rung, exam: Exam) -> None:

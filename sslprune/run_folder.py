@@ -47,7 +47,9 @@ class RunFolder:
         return Name(recipe.pretext, recipe.arch, recipe.data.partition(":")[0], recipe.variant, keep)
 
     def keeps(self) -> tuple[float, ...]:
-        """The nominal keep rates of the family, the unpruned parent's first."""
+        """The nominal keep rates of the family, the unpruned parent's first; none where no model is published."""
+        if self.recipe.mask.family:
+            return ()
         return (1.0, *self.recipe.ladder.rungs)
 
     def folder_of(self, keep: float) -> Path:

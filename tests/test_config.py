@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslprune.config import Ladder, Recipe, Start, Training, Transfer, bundled_recipes
+from sslprune.config import Found, Ladder, Recipe, Start, Training, Transfer, bundled_recipes
 from sslprune.errors import RecipeError
 from sslprune.step import Step
 
@@ -75,7 +75,15 @@ starts = st.just(Start()) | st.builds(
     mean=channels,
     std=channels,
 )
-recipes = st.builds(
+masks = st.builds(
+    Found,
+    family=st.text(min_size=1, max_size=9),
+    sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    keep=fraction | st.just(1.0),
+    control=st.sampled_from(["", "permuted", "permuted-layers", "nonzero"]),
+    first_convs=st.none() | st.integers(1, 9),
+)
+descents = st.builds(
     Recipe,
     start=starts,
     name=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,9}", fullmatch=True),
@@ -96,6 +104,10 @@ recipes = st.builds(
     limit=st.none() | st.integers(1, 10**6),
     variant=st.from_regex(r"[a-z0-9._-]{0,6}", fullmatch=True),
     notes=text,
+    gpu_hours=st.none() | positive,
+)
+recipes = descents | st.builds(
+    lambda recipe, mask: replace(recipe, pretext="labels", ladder=Ladder(), start=Start(), mask=mask), descents, masks
 )
 
 
@@ -108,7 +120,7 @@ def test_a_recipe_comes_back_from_its_toml_equal_and_with_the_same_hash(recipe: 
 
 @given(recipes, recipes)
 def test_hashes_are_equal_exactly_where_all_but_name_and_notes_is(one: Recipe, other: Recipe) -> None:
-    same = replace(one, name=other.name, notes=other.notes) == other
+    same = replace(one, name=other.name, notes=other.notes, gpu_hours=other.gpu_hours) == other
     assert (one.sha256() == other.sha256()) == same
 
 
@@ -123,7 +135,16 @@ START = Start("other.pth", "0" * 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 BASE = Recipe(
     "toy", "rotnet", "resnet20", "digits", Training(Step(2, "ep"), schedule="step"), Ladder(mode="warm"), start=START
 )
+MASKED = Recipe("toy", "labels", "resnet20", "digits", BASE.training, mask=Found("f", "0" * 64))
 CHANGES: dict[str, dict[str, Any]] = {
+    "mask": {
+        "family": "g",
+        "sha256": "1" * 64,
+        "keep": 0.5,
+        "init": "ticket",
+        "control": "permuted",
+        "first_convs": 2,
+    },
     "": {
         "pretext": "labels",
         "arch": "resnet18",
@@ -132,6 +153,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "ladder": replace(BASE.ladder, per_round=0.3),
         "transfer": Transfer(pool=2),
         "start": Start(),
+        "mask": Found(),
         "task": {"temperature": 0.1},
         "subset": "images:0.1",
         "seed": 1,
@@ -180,22 +202,26 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def changed(part: str, field: str) -> Recipe:
-    """BASE with one field set to its value in CHANGES."""
-    change = {field: CHANGES[part][field]}
-    return replace(BASE, **({part: replace(getattr(BASE, part), **change)} if part else change))
+    """BASE, or MASKED, with one field set to its value in CHANGES."""
+    base, change = base_of(part, field), {field: CHANGES[part][field]}
+    return replace(base, **({part: replace(getattr(base, part), **change)} if part else change))
+
+
+def base_of(part: str, field: str) -> Recipe:
+    return MASKED if "mask" in (part, field) else BASE
 
 
 @pytest.mark.parametrize(("part", "field"), [(part, field) for part in CHANGES for field in CHANGES[part]])
 def test_every_field_changes_the_hash_and_goes_through_toml(part: str, field: str) -> None:
     recipe = changed(part, field)
-    assert recipe.sha256() != BASE.sha256()
+    assert recipe.sha256() != base_of(part, field).sha256()
     assert Recipe.from_toml(recipe.to_toml(), name="toy") == recipe
 
 
 def test_no_field_was_forgotten_above() -> None:
-    parts = {"": Recipe, "training": Training, "ladder": Ladder, "transfer": Transfer, "start": Start}
-    for part, kind in parts.items():
-        assert {item.name for item in fields(kind)} - {"name", "notes"} == CHANGES[part].keys()
+    tables = {"training": Training, "ladder": Ladder, "transfer": Transfer, "start": Start, "mask": Found}
+    for part, kind in {"": Recipe, **tables}.items():
+        assert {item.name for item in fields(kind)} - {"name", "notes", "gpu_hours"} == CHANGES[part].keys()
 
 
 TEXT = """

@@ -30,6 +30,7 @@ from sslprune.errors import (
 )
 from sslprune.export import sparse_file
 from sslprune.files import sha256
+from sslprune.prune import analysis
 from sslprune.run_folder import RunFolder
 from sslprune.setting import Options
 from sslprune.step import Step
@@ -143,7 +144,12 @@ def test_results_are_the_rows_of_the_rungs_and_of_the_random_floor(whole: Finish
     rows = jsonl.read(whole.folder.path / "results.jsonl")
     names = [f"{name}%" for name in NAMES]
     assert list(dict.fromkeys(row["name"] for row in rows)) == [*names, "random-resnet20"]
-    assert {row["task"] for row in rows} == {"linear", "knn"}
+    assert {row["task"] for row in rows} == {"linear", "knn", "zeros"}
+    zeros = [row for row in rows if row["task"] == "zeros"]
+    assert {row["name"] for row in zeros} == {names[0]}
+    assert [row["protocol"]["threshold"] for row in zeros] == list(analysis.THRESHOLDS)
+    prunable = models.prunable(load(whole.folder.folder_of(1.0)))
+    assert zeros[0]["counts"]["zeros"] == sum(int((weight == 0).sum()) for weight in prunable.values())
     assert {row["recipe_sha256"] for row in rows} == {whole.recipe.sha256()}
     assert next(row["keep"] for row in rows if row["name"] == names[1]) == whole.manifests[1].keep
     assert {row["seed"] for row in rows if row["name"] == "random-resnet20"} == {1}
@@ -309,7 +315,7 @@ def test_unlabelled_pictures_train_without_labels_and_are_not_measured(place: Pa
     (parent,) = pipeline.run(recipe, RunFolder(recipe, tmp_path / "run", tmp_path / "zoo"), QUIET)
     assert parent.name == "rotnet-resnet20-folder-keep100%"
     assert parent.metrics == {}
-    assert jsonl.read(tmp_path / "run" / "results.jsonl") == []
+    assert {row["task"] for row in jsonl.read(tmp_path / "run" / "results.jsonl")} == {"zeros"}
     recipe = replace(recipe, pretext="labels")
     with pytest.raises(DatasetError, match="needs labels"):
         pipeline.run(recipe, RunFolder(recipe, tmp_path / "run2", tmp_path / "zoo"), QUIET)

@@ -44,7 +44,7 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the recipe and print the family."""
-    from sslprune import pipeline
+    from sslprune import jsonl, pipeline
     from sslprune.config import Recipe
     from sslprune.run_folder import RunFolder
     from sslprune.setting import Options
@@ -56,8 +56,13 @@ def run(args: argparse.Namespace) -> None:
     options = Options(device=args.device, data_dir=args.data_dir, download=args.download, progress=progress())
     manifests = pipeline.run(recipe, folder, options)
     if args.json:
-        models = [asdict(manifest) for manifest in manifests]
-        print_json({"schema": 1, "run": str(folder.path), "zoo": str(folder.zoo), "models": models})
+        models, rows = [asdict(manifest) for manifest in manifests], jsonl.read(folder.path / "results.jsonl")
+        print_json({"schema": 1, "run": str(folder.path), "zoo": str(folder.zoo), "models": models, "rows": rows})
+        return
+    if not manifests:
+        for row in jsonl.read(folder.path / "results.jsonl"):
+            print(f"{row['name']}: {row['metric']} {row['value']:.2f} % on {row['data']}, keep {rate(row['keep'])}")
+        say(f"Next: sslprune report {folder.path.parent}, with all runs beside it.")
         return
     metrics = sorted({metric for manifest in manifests for metric in manifest.metrics})
     lines = [

@@ -5,7 +5,12 @@ from __future__ import annotations
 SMALL = 64
 """Images of at most so many pixels a side get the 3x3 stem."""
 
-_ALWAYS = {"resnet20": "resnet20_cifar", "resnet56": "resnet56_cifar", "vgg19": "vgg19_onefc"}
+_ALWAYS = {
+    "resnet20": "resnet20_cifar",
+    "resnet56": "resnet56_cifar",
+    "vgg19": "vgg19_onefc",
+    "vgg11w16": "vgg11_quarter_onefc",
+}
 _STEM_FOLLOWS_DATA = ("resnet18", "resnet50")
 
 

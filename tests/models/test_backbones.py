@@ -151,6 +151,7 @@ def test_cifar_configurations_say_32_pixels():
     ("name", "count"),
     [
         ("vgg19_onefc", 20_018_880),
+        ("vgg11_quarter_onefc", 576_432),
         ("resnet18_cifar", 11_159_232),
         ("resnet50", 23_454_912),
         ("resnet50_cifar", 23_454_912 - 64 * 3 * (49 - 9)),
