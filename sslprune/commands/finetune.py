@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
         test,
         protocol=protocol,
         num_classes=len(source.classes),
+        classes=source.classes,
         shrink=shrink,
         seed=args.seed,
         device=args.device,

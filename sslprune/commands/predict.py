@@ -1,4 +1,4 @@
-"""`sslprune predict`: classify pictures with a published probe."""
+"""`sslprune predict`: classify pictures with a published probe, or with a fine-tuned network's own classifier."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sslprune.zoo.info import Identity
+    from sslprune.zoo.info import Identity, ModelInfo
 
 
 def add(commands: Subparsers) -> None:
@@ -22,11 +22,13 @@ def add(commands: Subparsers) -> None:
         commands,
         "predict",
         run,
-        "Classify pictures with a model's published linear probe.",
+        "Classify pictures with a model's published linear probe, or with its own classifier where it was fine-tuned.",
         example="sslprune predict rotnet-resnet20-keep5% --head cifar10 cat.jpg",
     )
     command.add_argument("model", help="a model's name or folder")
-    command.add_argument("--head", required=True, metavar="TASK", help="which published probe, such as cifar10")
+    command.add_argument(
+        "--head", metavar="TASK", help="which published probe, such as cifar10 (default: the model's own classifier)"
+    )
     command.add_argument("--keep", type=float, metavar="FRACTION", help="the keep rate, where the name leaves it out")
     command.add_argument(
         "--top", type=at_least_one, default=3, metavar="N", help="how many classes to name (default: 3)"
@@ -79,20 +81,39 @@ def _with_torch(args: argparse.Namespace) -> _Loaded:
     from sslprune.models.head import HeadedBackbone
     from sslprune.zoo.info import info_of
 
-    assert isinstance(model, HeadedBackbone)
     info = info_of(model)
+    classes = model.classes if isinstance(model, HeadedBackbone) else own_classes(info, int(model.num_classes))  # type: ignore[arg-type]
 
     def logits(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: NDArray[np.float32] = model(info.preprocessing(picture)).numpy()
         return found
 
-    return info, model.classes, logits
+    return info, classes, logits
+
+
+def own_classes(info: ModelInfo, outputs: int) -> Sequence[str]:
+    """The classes of a network's own classifier, or their numbers where they have no names.
+
+    Raises:
+        UnknownHeadError: It has none.
+    """
+    from sslprune.errors import UnknownHeadError
+
+    if not outputs:
+        probes = ", ".join(info.manifest.heads) or "none"
+        raise UnknownHeadError(
+            f"{info.name} has no classifier of its own.", f"Give one of its published probes as --head: {probes}."
+        )
+    return info.classes or [str(number) for number in range(outputs)]
 
 
 def _with_onnx(args: argparse.Namespace) -> _Loaded:
+    from sslprune.errors import UnknownHeadError
     from sslprune.zoo.load import load
 
+    if args.head is None:
+        raise UnknownHeadError("--runtime onnx runs published probes only.", "Give --head, or --runtime torch.")
     model = load(args.model, keep=args.keep, head=args.head, runtime="onnx")
     assert model.sslprune is not None
     return model.sslprune, model.classes, model

@@ -153,6 +153,7 @@ def finetune(
     lr: float | None = None,
     batch: int | None = None,
     num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
     mask: Mask | None = None,
     shrink: Shrink | None = None,
     seed: int = 0,
@@ -174,6 +175,8 @@ def finetune(
         protocol: The constants; None takes `Finetune()`, with the binary loss where labels are [N,C].
         epochs, lr, batch: Instead of the protocol's; milestones move in proportion.
         num_classes: Outputs; None takes one more than the largest training label.
+        classes: Their names in label order, which `sslprune.save` keeps with the classifier; None takes those that the
+            training Dataset states in its attribute `classes`, if it does.
         mask: What is kept; None takes that of the loaded network, or its weights that are not 0.
         shrink: Called after every epoch but the last.
         seed: Of the classifier, the order of images, their views and dropout.
@@ -186,7 +189,8 @@ def finetune(
         writes a small file.
 
     Raises:
-        DatasetError: Images and labels do not fit, or a constant of the protocol is impossible.
+        DatasetError: Images and labels do not fit, there are more or fewer class names than outputs, or a constant of
+            the protocol is impossible.
         MaskError: The mask is of another network, or `shrink` gave one that is no part of the one before.
         DivergedError: The loss is not finite; the network is as the last step left it.
         ArchitectureError: The network has no classifier to replace.
@@ -195,6 +199,7 @@ def finetune(
     multi = first.ndim == 2
     chosen = _constants(protocol, multi, epochs, lr, batch)
     outputs = num_classes or (first.shape[1] if multi else _largest_label(train, first) + 1)
+    named = _class_names(train, classes, outputs)
     with _seeded(seed, model, device):
         _fit_classifier(model, outputs)
         # Moved with the model: a mask on another device would be copied at every step.
@@ -204,7 +209,7 @@ def finetune(
             model, train, chosen, held, shrink, seed, device, prepare, multi, progress
         )
         value, per_class, tested = _measure(model, test, chosen.batch, device, prepare, multi)
-    _restate(model, held)
+    _restate(model, held, named)
     weights = held.weights_of(model).values()
     return FinetuneResult(
         value=value,
@@ -392,10 +397,22 @@ def _starting_mask(model: nn.Module, mask: Mask | None) -> Mask:
     return own if isinstance(own, Mask) else Mask.nonzero(prunable(model))
 
 
-def _restate(model: nn.Module, mask: Mask) -> None:
+def _class_names(train: Data, given: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
+    if given is None:
+        stated = getattr(getattr(train, "dataset", train), "classes", ())
+        names = tuple(stated) if isinstance(stated, (list, tuple)) else ()
+        return names if len(names) == outputs and all(isinstance(name, str) for name in names) else ()
+    if len(given) != outputs:
+        raise DatasetError(
+            f"there are {len(given)} class names for {outputs} outputs.", "Give one name for each, in label order."
+        )
+    return tuple(given)
+
+
+def _restate(model: nn.Module, mask: Mask, classes: tuple[str, ...]) -> None:
     info = getattr(model, "sslprune", None)
     if is_dataclass(info) and not isinstance(info, type) and hasattr(info, "mask"):
-        model.sslprune = replace(info, mask=mask, keep=mask.keep)  # type: ignore[assignment]
+        model.sslprune = replace(info, mask=mask, keep=mask.keep, classes=classes)  # type: ignore[assignment]
 
 
 @contextmanager

@@ -46,10 +46,12 @@ class ModelInfo(Identity):
     Attributes:
         mask: Which weights are kept; call `mask.apply_(model)` after each optimiser step while fine-tuning.
         channels: Compacted networks only: by layer, which of the architecture's channels stayed.
+        classes: Names of the classes that the network's own classifier tells apart; empty where they are not known.
     """
 
     mask: Mask
     channels: Mapping[str, Kept] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
 
 def info_of(model: nn.Module) -> ModelInfo:

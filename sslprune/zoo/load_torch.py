@@ -14,7 +14,7 @@ from sslprune.models.head import HeadedBackbone, read_head
 from sslprune.zoo.channels import CHANNELS, read_channels
 from sslprune.zoo.index import Entry
 from sslprune.zoo.info import ModelInfo
-from sslprune.zoo.model_config import CONFIG
+from sslprune.zoo.model_config import CONFIG, read_config
 from sslprune.zoo.read import WEIGHTS, read_model
 
 
@@ -48,6 +48,8 @@ def load_torch(entry: Entry, *, head: Path | None, num_classes: int, device: str
     info = ModelInfo(manifest.name, manifest.keep, preprocessing, manifest, entry.folder, architecture, mask)
     if is_compacted(entry):
         info = replace(info, channels=read_channels(entry.folder / CHANNELS))
+    if not num_classes and head is None:
+        info = replace(info, classes=read_config(entry.folder / CONFIG).classes)
     if head is not None:
         model = HeadedBackbone(model, read_head(head))
         info = replace(info, mask=Mask({f"backbone.{weight}": kept for weight, kept in mask.items()}))

@@ -55,6 +55,7 @@ def save(
         data_terms=original.data_terms,
         evidence=Evidence(versions=original.versions, parent=original.parent),
         channels=info.channels,
+        classes=info.classes if len(info.classes) == getattr(model, "num_classes", 0) else (),
         values=values,
         force=force,
     )

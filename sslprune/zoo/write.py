@@ -77,6 +77,7 @@ def write_model(
     evidence: Evidence = Evidence(),
     extra: Extra = Extra(),
     channels: Mapping[str, Kept] = MappingProxyType({}),
+    classes: Sequence[str] = (),
     values: Literal["fp32", "fp16"] = "fp32",
     force: bool = False,
 ) -> Manifest:
@@ -94,6 +95,7 @@ def write_model(
         evidence: Results, recipe, log.
         extra: Heads and, for parents, the rewound weights.
         channels: Of a compacted network: by layer, which of the architecture's channels it still has.
+        classes: Names of the classes of the network's own classifier, one for each of its outputs; none to state none.
         values: Precision of the kept weights; "fp32" is bit-exact.
         force: Replace an existing folder.
 
@@ -122,7 +124,7 @@ def write_model(
             licence=licence,
         )
         sparse_file.write(draft / "sparse.safetensors", _arrays(state), _arrays(pruned), metadata=about, values=values)
-        _write_json(draft / "config.json", config(name, model, architecture, preprocessing))
+        _write_json(draft / "config.json", config(name, model, architecture, preprocessing, classes))
         if channels:
             write_channels(draft / CHANNELS, channels)
         for task, write_head in extra.heads.items():
@@ -169,13 +171,16 @@ def amend(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> Manifest
     return amended
 
 
-def config(name: Name, model: nn.Module, architecture: str, preprocessing: Preprocessing) -> dict[str, Any]:
+def config(
+    name: Name, model: nn.Module, architecture: str, preprocessing: Preprocessing, classes: Sequence[str] = ()
+) -> dict[str, Any]:
     """`config.json`: timm's keys, and ours in one object that timm ignores."""
     size = preprocessing.size
     return {
         "architecture": architecture,
         "num_classes": getattr(model, "num_classes", 0),
         "num_features": model.num_features,
+        **({"label_names": list(classes)} if classes else {}),
         "pretrained_cfg": {
             "input_size": [3, size, size],
             "mean": list(preprocessing.mean),

@@ -11,9 +11,16 @@ import pytest
 from PIL import Image
 
 import sslprune
-from sslprune.commands import evaluate, finetune
+from sslprune.commands import evaluate, finetune, predict
 from sslprune.data.voc07 import CLASSES
-from sslprune.errors import ArchitectureError, DatasetError, KeepError, OutputExistsError
+from sslprune.errors import (
+    ArchitectureError,
+    DatasetError,
+    KeepError,
+    ManifestError,
+    OutputExistsError,
+    UnknownHeadError,
+)
 from sslprune.evaluate import results
 
 MODEL = "rednet-resnet20-toy-keep20%"
@@ -62,6 +69,24 @@ def voc(tmp_path, monkeypatch):
     return root
 
 
+def test_a_finetuned_folder_classifies_with_its_own_classifier_by_name(zoo, colours, tmp_path, capsys):
+    out = tmp_path / "tuned"
+    run(finetune, MODEL, "--data", colours, "--out", out, "--epochs", 20, "--batch", 10, "--lr", 0.05)
+    pictures = [tmp_path / "colours" / "val" / name / "0.png" for name in ("red", "green", "blue")]
+    capsys.readouterr()
+    run(predict, out, *pictures, "--json")
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert [each["classes"][0]["class"] for each in found] == ["red", "green", "blue"]
+    with pytest.raises(UnknownHeadError, match="no classifier of its own"):
+        run(predict, MODEL, *pictures)
+    config = json.loads((out / "config.json").read_text())
+    assert config["label_names"] == ["blue", "green", "red"]
+    for wrong in (["blue", "green"], "blue", [1, 2, 3]):
+        (out / "config.json").write_text(json.dumps({**config, "label_names": wrong}))
+        with pytest.raises(ManifestError):
+            sslprune.load(out, verify=False)
+
+
 def test_finetune_writes_a_folder_with_its_measurement(zoo, colours, tmp_path, capsys):
     out = tmp_path / "tuned"
     run(finetune, MODEL, "--data", colours, "--out", out, "--epochs", 2, "--batch", 8, "--json")
@@ -69,6 +94,8 @@ def test_finetune_writes_a_folder_with_its_measurement(zoo, colours, tmp_path, c
     assert printed["name"] == "rednet-resnet20-toy-ft-colours-keep20%"
     model = sslprune.load(out)
     assert model.num_classes == 3
+    assert model.sslprune.classes == ("blue", "green", "red")
+    assert sslprune.load(out, num_classes=3).sslprune.classes == ()
     assert model.sslprune.keep == printed["keep"] == sslprune.load(MODEL).sslprune.keep
     assert model.sslprune.manifest.parent == MODEL
     rows = results.read(out / "results.jsonl")
