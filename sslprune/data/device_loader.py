@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from sslprune.data import views
+from sslprune.data.draws import Draws
 from sslprune.errors import DatasetError
 
 Channels = tuple[float, float, float]
@@ -37,7 +38,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Batch:
-    """B images of the training set, cropped and flipped.
+    """B images of the training set, cropped and flipped: those that this process has of the global batch.
 
     Attributes:
         images: [P * B, 3, H, W], float32, scaled to mean 0 and deviation 1. With P copies, each has its own crop and
@@ -61,7 +62,7 @@ class DeviceLoader:
     Args:
         images: uint8 [N, H, W, 3].
         labels: int64 [N], -1 where a label is hidden, or None.
-        batch: Images a batch; with fewer images than that, each batch is the whole set.
+        batch: Images of the global batch; with fewer images than that, each batch is the whole set.
         mean: Channel means in [0, 1], subtracted.
         std: Channel deviations in (0, 1], divided by.
         seed: Decides order and views.
@@ -71,9 +72,12 @@ class DeviceLoader:
         labelled: Whether each batch brings a second one of as many images whose labels are not hidden. These come in an
             order of their own, all of them before any comes again.
         device: Where the images live.
+        rank: Which part of the global batch this process takes.
+        world: In how many parts it goes.
 
     Raises:
-        DatasetError: `images` are no pictures, or none has a label though `labelled` asks for them.
+        DatasetError: `images` are no pictures, none has a label though `labelled` asks for them, or the batch does not
+            go into `world` equal parts.
     """
 
     def __init__(
@@ -90,36 +94,53 @@ class DeviceLoader:
         copies: int = 1,
         labelled: bool = False,
         device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) == 0:
             raise DatasetError(
                 f"images are {images.dtype} {images.shape}, not uint8 [N, H, W, 3].",
                 "Give decoded images, at least one.",
             )
+        self.batch = min(batch, len(images))
+        if self.batch % world:
+            raise DatasetError(
+                f"a batch of {self.batch} images does not go into {world} equal parts.",
+                f"Train with a number of processes that divides {self.batch}, or change training.batch.",
+            )
         self.images = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).contiguous()
         self.labels = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)).to(device)
-        self.batch = min(batch, len(images))
+        share = self.batch // world
+        self._own = slice(rank * share, (rank + 1) * share)
         self.per_epoch = len(images) // self.batch
         self.scale = Scale(*(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (mean, std)))
         self._seed, self._padding, self._flip, self._copies = seed, padding, flip, copies
         self._order: tuple[tuple[int, int], Tensor] | None = None
         self._labelled = self._with_labels() if labelled else None
 
-    def __call__(self, round_number: int, update: int) -> tuple[Batch, Generator]:
-        """The batch of one update, and the generator from which the pretext may draw more for it."""
+    def report(self) -> dict[str, int]:
+        """Nothing: all images were read before the training."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to do: the images go with the loader."""
+
+    def __call__(self, round_number: int, update: int) -> tuple[Batch, Draws]:
+        """The batch of one update, and the random numbers from which the pretext may draw more for it."""
         epoch, place = divmod(update, self.per_epoch)
         indices = self._epoch_order(round_number, epoch)[place * self.batch : (place + 1) * self.batch]
         generator = generator_for(self._seed, "views", round_number, update)
-        batch = self._views(indices, generator)
+        draws = Draws(generator, self.batch, self._own.start, self._own.stop - self._own.start)
+        batch = self._views(indices[self._own], draws)
         if self._labelled is not None:
             chosen = self._labelled_order(round_number, update, self._labelled)
-            batch = replace(batch, labelled=self._views(chosen, generator))
-        return batch, generator
+            batch = replace(batch, labelled=self._views(chosen[self._own], draws))
+        return batch, draws
 
-    def _views(self, indices: Tensor, generator: Generator) -> Batch:
-        images = views.crop(self.images[indices.repeat(self._copies)], self._padding, generator)
+    def _views(self, indices: Tensor, draws: Draws) -> Batch:
+        images = views.crop(self.images[indices.repeat(self._copies)], self._padding, draws)
         if self._flip:
-            images = views.flip(images, generator)
+            images = views.flip(images, draws)
         mean, std = self.scale.mean * 255, self.scale.std * 255
         labels = None if self.labels is None else self.labels[indices]
         return Batch((images.float() - mean) / std, labels, indices, self.scale)
