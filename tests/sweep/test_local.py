@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -118,6 +119,33 @@ def test_killed_in_the_middle_and_run_again_it_gives_the_same_and_a_failing_cell
         assert content(place.zoo / model.name) == content(model)
     (row,) = jsonl.read(again.path / "results.jsonl")
     assert row["protocol"]["family"] == "rotnet-test_byobnet-folder-s1"
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_it_fails_by_name_leaves_no_half_file_and_goes_on_with_more_room(recipes: Path) -> None:
+    (recipes / "grid.toml").write_text('[[runs]]\nrecipe = "family.toml"\ngrid = { seed = [0] }\n')
+    (cell,) = cells_of(Grid.load(recipes / "grid.toml"))
+    place = Place.of("grid", [cell], runs=recipes / "runs", zoo=recipes / "zoo")
+    command = [sys.executable, "-m", "sslprune", "sweep", str(recipes / "grid.toml"), "--json", "--threads", "1"]
+    command += ["--runs", str(place.runs), "--zoo", str(place.zoo)]
+
+    def little_room() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+
+    full = subprocess.run(command, capture_output=True, text=True, preexec_fn=little_room)
+    assert full.returncode == 1
+    (ended,) = json.loads(full.stdout)["cells"]
+    assert ended["state"] == "failed"
+    assert ended["error"].startswith("cannot write ")
+    assert place.state(cell) == "started"
+    assert not list(recipes.rglob("*.tmp"))
+    assert not list(recipes.rglob("*.pt"))
+    assert not place.zoo.exists()
+
+    room = subprocess.run(command, capture_output=True, text=True)
+    assert room.returncode == 0, room.stderr
+    assert place.state(cell) == "finished"
 
 
 def test_a_cell_starts_when_all_that_it_needs_has_ended(recipes: Path) -> None:
