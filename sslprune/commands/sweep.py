@@ -13,6 +13,7 @@ from sslprune.commands.shared import (
     add_data,
     add_device,
     add_json,
+    add_places,
     at_least_one,
     print_json,
     say,
@@ -35,10 +36,7 @@ def add(commands: Subparsers) -> None:
         example="sslprune sweep grid.toml --jobs 2",
     )
     command.add_argument("grid", type=Path, help="a TOML file of [[runs]] blocks: recipe, grid, set, masks_of")
-    command.add_argument(
-        "--runs", type=Path, metavar="DIR", help="where run folders go (default: SSLPRUNE_RUNS, or ./runs)"
-    )
-    command.add_argument("--zoo", type=Path, metavar="DIR", help="where models go (default: SSLPRUNE_ZOO)")
+    add_places(command)
     command.add_argument("--only", metavar="PATTERN", help="only cells of such names, and the families that they need")
     ask = command.add_mutually_exclusive_group()
     ask.add_argument("--list", action="store_true", help="only say how each cell stands")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslprune.commands.shared import (
@@ -13,6 +12,7 @@ from sslprune.commands.shared import (
     add_data,
     add_device,
     add_json,
+    add_places,
     at_least_one,
     print_json,
     progress,
@@ -39,10 +39,7 @@ def add(commands: Subparsers) -> None:
         example="sslprune train rotnet-resnet20-cifar10-laptop",
     )
     command.add_argument("recipe", help="a bundled recipe's name, or a .toml file")
-    command.add_argument(
-        "--runs", type=Path, metavar="DIR", help="where run folders go (default: SSLPRUNE_RUNS, or ./runs)"
-    )
-    command.add_argument("--zoo", type=Path, metavar="DIR", help="where models go (default: SSLPRUNE_ZOO)")
+    add_places(command)
     command.add_argument("--force", action="store_true", help="replace models of another recipe in the zoo")
     command.add_argument(
         "--dry-run",

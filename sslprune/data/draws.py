@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -52,3 +53,9 @@ class Draws:
             return drawn
         by_image = drawn.view(*before, copies, self.images, *after)
         return by_image.narrow(dim + 1, self.first, self.count).reshape(tuple(shape))
+
+
+def generator_for(*what: object) -> Generator:
+    """A CPU generator whose seed is a hash of its purpose, so that no two purposes share a stream."""
+    digest = hashlib.sha256(repr(what).encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sslprune.data.device_loader import generator_for
+from sslprune.data.draws import generator_for
+from sslprune.errors import DatasetError
 
 _PASSES_KEPT = 2
 
@@ -86,3 +87,28 @@ class LabelledOrder:
 def _shuffled(count: int, *what: object) -> NDArray[np.int64]:
     order: NDArray[np.int64] = torch.randperm(count, generator=generator_for(*what)).numpy()
     return order
+
+
+def equal_share(batch: int, world: int) -> int:
+    """How many images of a global batch each process takes.
+
+    Raises:
+        DatasetError: They do not go into equal parts.
+    """
+    if batch % world:
+        raise DatasetError(
+            f"a batch of {batch} images does not go into {world} equal parts.",
+            f"Train with a number of processes that divides {batch}, or change training.batch.",
+        )
+    return batch // world
+
+
+def with_labels(labels: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Which images have a label that is not hidden (-1).
+
+    Raises:
+        DatasetError: None has.
+    """
+    if labels is None or not (known := np.flatnonzero(np.asarray(labels) >= 0)).size:
+        raise DatasetError("no image has a label.", "Choose data with labels, or another pretext.")
+    return known

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslprune.data.crops import random_crop
-from sslprune.data.device_loader import Batch, Channels, Scale, generator_for
-from sslprune.data.draws import Draws
+from sslprune.data.device_loader import Batch, Channels, Scale
+from sslprune.data.draws import Draws, generator_for
 from sslprune.data.encoded import EncodedImages
-from sslprune.data.order import LabelledOrder, Order
+from sslprune.data.order import LabelledOrder, Order, equal_share, with_labels
 from sslprune.data.workers import default_workers
 from sslprune.errors import DatasetError, SslpruneError
 
@@ -85,24 +85,16 @@ class WorkerLoader:
         if not len(images):
             raise DatasetError("there are no images.", "Give decoded images, at least one.")
         self.batch = min(batch, len(images))
-        if self.batch % world:
-            raise DatasetError(
-                f"a batch of {self.batch} images does not go into {world} equal parts.",
-                f"Train with a number of processes that divides {self.batch}, or change training.batch.",
-            )
-        known = None
-        if labelled and (labels is None or not len(known := np.flatnonzero(labels >= 0))):
-            raise DatasetError("no image has a label.", "Choose data with labels, or another pretext.")
+        share = equal_share(self.batch, world)
         self.labels = labels
         self.scale = Scale(*(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (mean, std)))
         self.unreadable: dict[int, str] = {}
         """The images that had to be skipped so far, and why."""
         self._seed, self._device, self._copies = seed, torch.device(device), copies
-        share = self.batch // world
         self._first, self._own = rank * share, share
         self._orders: list[Order | LabelledOrder] = [Order(len(images), self.batch, seed)]
-        if known is not None:
-            self._orders.append(LabelledOrder(known, self.batch, seed))
+        if labelled:
+            self._orders.append(LabelledOrder(with_labels(labels), self.batch, seed))
         self.per_epoch = len(images) // self.batch
         self._allowed = math.floor(tolerated * len(images))
         self._views = _Views(images, self._orders, seed, size, copies, flip, self._allowed)

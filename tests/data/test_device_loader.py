@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sslprune.data.device_loader import DeviceLoader, channel_statistics, generator_for
+from sslprune.data.device_loader import DeviceLoader, channel_statistics
+from sslprune.data.draws import generator_for
 from sslprune.errors import DatasetError
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (12, 5, 5, 3), np.uint8)
