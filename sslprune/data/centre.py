@@ -52,8 +52,9 @@ def centre_crops(
     workers: int | None = None,
     resized: int = RESIZED,
     cropped: int = CROPPED,
+    shuffled: int | None = None,
 ) -> DataLoader[Any]:
-    """`CentreCrops` as a DataLoader: batches uint8 [B, cropped, cropped, 3] with labels [B], in order.
+    """`CentreCrops` as a DataLoader: batches uint8 [B, cropped, cropped, 3] with labels [B].
 
     Args:
         images: The images.
@@ -61,10 +62,14 @@ def centre_crops(
         workers: Processes that decode. None: see `default_workers`.
         resized: See `CentreCrops`.
         cropped: Likewise.
+        shuffled: Seed of an order that is another each time; None: always as they come.
     """
+    order = None if shuffled is None else torch.Generator().manual_seed(shuffled)
     return _NamedErrors(
         _Tried(CentreCrops(images, resized=resized, cropped=cropped)),
         batch_size=batch,
+        shuffle=order is not None,
+        generator=order,
         num_workers=default_workers() if workers is None else workers,
         collate_fn=_stacked,
     )

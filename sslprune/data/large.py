@@ -15,6 +15,7 @@ import numpy as np
 
 from sslprune.data import folder, places
 from sslprune.data.encoded import EncodedImages, ImageFiles
+from sslprune.data.places205 import CITATION, TERMS, find_places205
 from sslprune.data.shards import Shards, class_names
 from sslprune.data.source import Source
 from sslprune.errors import DatasetError, DatasetMissingError
@@ -65,16 +66,16 @@ class LargeSource(Source):
 
 
 def is_large(spec: str) -> bool:
-    """Whether `open_large` is the way to this data set: ImageNet, or a folder said to be large (`large:PATH`)."""
-    return spec == "imagenet" or spec.startswith("large:")
+    """Whether `open_large` is the way to it: ImageNet, Places205, or a folder said to be large (`large:PATH`)."""
+    return spec in ("imagenet", "places205") or spec.startswith("large:")
 
 
 def open_large(spec: str, *, data_dir: Path | None = None, size: int = SIZE) -> LargeSource:
     """Find a data set and list it; no image is decoded.
 
     Args:
-        spec: "imagenet"; or "large:PATH" (as well "folder:PATH"), a folder that `data.folder` would take or one with
-            parquet shards, whatever its size.
+        spec: "imagenet"; "places205", whose images are counted first; or "large:PATH" (as well "folder:PATH"), a
+            folder that `data.folder` would take or one with parquet shards, whatever its size.
         data_dir: The first place to look at for ImageNet.
         size: Height and width of the crops that networks see, in pixels.
 
@@ -88,7 +89,11 @@ def open_large(spec: str, *, data_dir: Path | None = None, size: int = SIZE) -> 
         return _open_folder(spec, Path(path).expanduser(), size)
     if spec == "imagenet":
         return _open_imagenet(data_dir, size)
-    raise DatasetError(f"There is no large data set {spec!r}.", "Choose one of: imagenet, large:PATH.")
+    if spec == "places205":
+        root = find_places205(data_dir=data_dir)
+        classes, encoded = _files(root, folder.given_splits(root))
+        return LargeSource("places205", classes, TERMS, CITATION, size, {}, encoded)
+    raise DatasetError(f"There is no large data set {spec!r}.", "Choose one of: imagenet, places205, large:PATH.")
 
 
 def _open_folder(spec: str, root: Path, size: int) -> LargeSource:
