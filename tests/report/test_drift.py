@@ -16,7 +16,6 @@ PAGE = ROOT / "docs" / "paper.md"
 FIGURES = ROOT / "docs" / "figures"
 
 
-@pytest.mark.skipif(not PAGE.exists(), reason="docs/paper.md is not there yet")
 def test_the_page_and_its_figures_are_made_of_the_committed_rows(tmp_path, monkeypatch, capsys):
     matplotlib = pytest.importorskip("matplotlib")
     shutil.copytree(ROOT / "docs" / "results", tmp_path / "docs" / "results")
