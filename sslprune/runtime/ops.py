@@ -55,13 +55,10 @@ class Taps:
         >>> len(Taps.of(np.eye(3, dtype=np.float32)[:, :, None, None]))
         3
         """
-        row, channel, ky, kx = np.nonzero(weight)
-        channel = row // (weight.shape[0] // groups) * weight.shape[1] + channel
-        return Taps(
-            row, channel, ky * dilation[0] - padding[0], kx * dilation[1] - padding[1], weight[row, :, ky, kx][
-                np.arange(len(row)), channel % weight.shape[1]
-            ]
-        )
+        row, own, ky, kx = np.nonzero(weight)
+        channel = row // (weight.shape[0] // groups) * weight.shape[1] + own
+        value = weight[row, own, ky, kx]
+        return Taps(row, channel, ky * dilation[0] - padding[0], kx * dilation[1] - padding[1], value)
 
     @staticmethod
     def diagonal(value: NDArray[np.float32], *, first: int = 0) -> Taps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from torch import nn
 
 from sslprune.graph.fold import fold_batch_norm
@@ -12,16 +14,19 @@ from sslprune.runtime.plan import Plan, make_plan
 
 
 def prepare(model: nn.Module, size: tuple[int, int]) -> tuple[nn.Module, Graph]:
-    """A smaller copy of a network that gives the same outputs, and its graph.
+    """A smaller copy of a network in float64 that gives the same outputs, and its graph.
+
+    In float64 because every rounding of a folded weight is an error that the layers behind it may magnify; the plan
+    rounds once.
 
     Args:
-        model: A float32 network on the CPU. Not changed.
+        model: On the CPU. Not changed.
         size: Height and width of its images, in pixels.
 
     Raises:
         ArchitectureError: It cannot be traced.
     """
-    folded = fold_batch_norm(model, size)
+    folded = fold_batch_norm(deepcopy(model).double(), size)
     shrink_exactly_(folded, trace(folded, size))
     return folded, trace(folded, size)
 

@@ -1,0 +1,307 @@
+#include "program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "crew.h"
+
+namespace sslprune {
+namespace {
+
+constexpr int64_t kWorthSharing = 100000;
+
+// The share [first, last) of `count` things that part `part` of `parts` does.
+struct Share {
+    int64_t first, last;
+    Share(int64_t count, int64_t part, int64_t parts) : first(count * part / parts), last(count * (part + 1) / parts) {}
+};
+
+class ConvStep : public Step {
+  public:
+    explicit ConvStep(const ConvSpec& spec)
+        : source_(spec.source),
+          target_(spec.target),
+          residual_(spec.residual),
+          has_residual_(spec.has_residual),
+          channel_(spec.channel, spec.channel + spec.rows),
+          starts_(spec.starts, spec.starts + spec.rows + 1),
+          bias_(spec.bias, spec.bias + spec.rows),
+          activation_(spec.activation),
+          one_pixel_(spec.target.geometry.height * spec.target.geometry.width == 1) {
+        taps_.resize(static_cast<size_t>(starts_.back()));
+        for (size_t tap = 0; tap < taps_.size(); ++tap) taps_[tap] = {spec.offsets[tap], spec.values[tap]};
+        const Geometry& map = target_.geometry;
+        mask_.resize(static_cast<size_t>(map.pixels()));
+        for (int64_t pixel = 0; pixel < map.pixels(); ++pixel)
+            mask_[pixel] = pixel % map.pitch < map.width && pixel / map.pitch < map.height ? ~0u : 0u;
+    }
+
+    int64_t work() const override {
+        const int64_t pixels = one_pixel_ ? 1 : target_.geometry.pixels();
+        return static_cast<int64_t>(taps_.size() + bias_.size()) * pixels;
+    }
+
+    void run(const Kernels& kernels, const Memory& memory, int64_t part, int64_t parts) const override {
+        const Conv conv = {memory.read(source_),
+                           memory.write(target_),
+                           has_residual_ ? memory.read(residual_) : nullptr,
+                           target_.geometry.plane,
+                           residual_.geometry.plane,
+                           taps_.data(),
+                           starts_.data(),
+                           channel_.data(),
+                           bias_.data(),
+                           mask_.data(),
+                           activation_};
+        const int64_t rows = static_cast<int64_t>(bias_.size());
+        const int64_t blocks = target_.geometry.pixels() / kBlock;
+        // Long planes are cut, so that each part reads every tap but its own pixels; of short ones rows are dealt out.
+        if (!one_pixel_ && blocks >= 16 * parts) {
+            const Share share(blocks, part, parts);
+            kernels.convolve(conv, 0, rows, share.first, share.last);
+            return;
+        }
+        const int64_t first = row_at(part, parts), last = row_at(part + 1, parts);
+        if (one_pixel_)
+            kernels.dot(conv, first, last);
+        else
+            kernels.convolve(conv, first, last, 0, blocks);
+    }
+
+  private:
+    // The first row of a part, so that all have about as many taps.
+    int64_t row_at(int64_t part, int64_t parts) const {
+        const int64_t rows = static_cast<int64_t>(bias_.size());
+        if (part == 0 || part == parts) return part ? rows : 0;
+        const int64_t wanted = (starts_.back() + rows) * part / parts;
+        int64_t low = 0, high = rows;
+        while (low < high) {
+            const int64_t middle = (low + high) / 2;
+            (starts_[middle] + middle < wanted ? low = middle + 1 : high = middle);
+        }
+        return low;
+    }
+
+    Place source_, target_, residual_;
+    bool has_residual_;
+    std::vector<int32_t> channel_, starts_;
+    std::vector<float> bias_;
+    Activation activation_;
+    bool one_pixel_;
+    std::vector<Tap> taps_;
+    std::vector<uint32_t> mask_;
+};
+
+class SplitStep : public Step {
+  public:
+    SplitStep(const Place& source, const Place& target, int64_t down, int64_t right, std::vector<int64_t> phases)
+        : source_(source), target_(target), down_(down), right_(right), phases_(std::move(phases)) {}
+
+    int64_t work() const override { return target_.channels * target_.geometry.height * target_.geometry.width; }
+
+    void run(const Kernels&, const Memory& memory, int64_t part, int64_t parts) const override {
+        const Geometry &from = source_.geometry, &to = target_.geometry;
+        const int64_t count = static_cast<int64_t>(phases_.size() / 2);
+        const Share share(target_.channels, part, parts);
+        for (int64_t plane = share.first; plane < share.last; ++plane) {
+            const int64_t row = phases_[2 * (plane % count)], column = phases_[2 * (plane % count) + 1];
+            const float* read = memory.read(source_) + plane / count * from.plane;
+            float* write = memory.write(target_) + plane * to.plane;
+            const int64_t width = (from.width - column + right_ - 1) / right_;
+            for (int64_t y = 0; y < to.height; ++y, write += to.pitch) {
+                const bool inside = row + y * down_ < from.height;
+                if (inside) copy(read + (row + y * down_) * from.pitch + column, write, width);
+                const int64_t written = inside ? width : 0;
+                std::memset(write + written, 0, static_cast<size_t>(to.width - written) * sizeof(float));
+            }
+        }
+    }
+
+  private:
+    void copy(const float* read, float* write, int64_t width) const {
+        if (right_ == 1)
+            std::memcpy(write, read, static_cast<size_t>(width) * sizeof(float));
+        else if (right_ == 2)
+            for (int64_t x = 0; x < width; ++x) write[x] = read[2 * x];
+        else
+            for (int64_t x = 0; x < width; ++x) write[x] = read[right_ * x];
+    }
+
+    Place source_, target_;
+    int64_t down_, right_;
+    std::vector<int64_t> phases_;
+};
+
+class PoolStep : public Step {
+  public:
+    PoolStep(const PoolSpec& spec, bool max) : spec_(spec), max_(max) {}
+
+    int64_t work() const override {
+        return spec_.source.channels * spec_.source.geometry.height * spec_.source.geometry.width;
+    }
+
+    void run(const Kernels& kernels, const Memory& memory, int64_t part, int64_t parts) const override {
+        const Geometry &from = spec_.source.geometry, &to = spec_.target.geometry;
+        std::vector<float> scratch(max_ ? static_cast<size_t>(from.width) : 0);
+        Pool pool = {memory.read(spec_.source), memory.write(spec_.target),
+                     from.plane, from.pitch, from.height, from.width,
+                     to.plane, to.pitch, to.height, to.width,
+                     {}, {}, {}, {}, scratch.data()};
+        for (int axis = 0; axis < 2; ++axis) {
+            pool.kernel[axis] = spec_.kernel[axis];
+            pool.stride[axis] = spec_.stride[axis];
+            pool.padding[axis] = spec_.padding[axis];
+            pool.dilation[axis] = spec_.dilation[axis];
+        }
+        const Share share(spec_.target.channels, part, parts);
+        (max_ ? kernels.max_pool : kernels.average)(pool, share.first, share.last);
+    }
+
+  private:
+    PoolSpec spec_;
+    bool max_;
+};
+
+}  // namespace
+
+// An image's memory: zero at first, since the zeros around the maps are never written.
+struct Program::Block {
+    explicit Block(int64_t floats)
+        : floats_(static_cast<float*>(::operator new(static_cast<size_t>(floats) * sizeof(float), std::align_val_t(64)))) {
+        std::memset(floats_, 0, static_cast<size_t>(floats) * sizeof(float));
+    }
+    ~Block() { ::operator delete(floats_, std::align_val_t(64)); }
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
+    float* floats_;
+};
+
+Program::Program(int64_t floats, int64_t image, int64_t result, const Kernels* kernels)
+    : floats_(floats), image_(image), result_(result), kernels_(kernels) {
+    if (floats < 0 || image < 1 || result < 1) throw std::out_of_range("a program needs memory");
+}
+
+void Program::check_span(int64_t first, int64_t last) const {
+    if (first < 0 || last > floats_) throw std::out_of_range("a step reads or writes outside of its memory");
+}
+
+void Program::check(const Place& place, bool written) const {
+    const Geometry& map = place.geometry;
+    if (place.channels < 1 || map.height < 1 || map.width < 1 || map.pitch < map.width || map.plane < 1)
+        throw std::out_of_range("an impossible map");
+    const int64_t last = (place.channels - 1) * map.plane + (map.height - 1) * map.pitch + map.width;
+    if (place.start >= 0)
+        check_span(place.start, place.start + last);
+    else if (last > (written ? result_ : image_))
+        throw std::out_of_range("a step reads or writes outside of the image or result");
+}
+
+void Program::convolve(const ConvSpec& spec) {
+    check(spec.source, false);
+    check(spec.target, true);
+    const Geometry& map = spec.target.geometry;
+    const int64_t pixels = map.height * map.width == 1 ? 1 : map.pixels();
+    if (spec.source.start < 0 || spec.target.start < 0) throw std::out_of_range("a convolution reads and writes maps");
+    if (spec.starts[0] != 0) throw std::out_of_range("rows of taps begin at 0");
+    for (int64_t row = 0; row < spec.rows; ++row) {
+        if (spec.channel[row] < 0 || spec.channel[row] >= spec.target.channels || spec.starts[row + 1] < spec.starts[row])
+            throw std::out_of_range("an impossible row of taps");
+        const int64_t plane = spec.target.start + spec.channel[row] * map.plane;
+        check_span(plane, plane + pixels);
+        if (spec.has_residual) {
+            if (spec.residual.start < 0) throw std::out_of_range("a residual is a map");
+            const int64_t added = spec.residual.start + spec.channel[row] * spec.residual.geometry.plane;
+            check_span(added, added + pixels);
+        }
+    }
+    if (spec.starts[spec.rows] > 0) {
+        const auto ends = std::minmax_element(spec.offsets, spec.offsets + spec.starts[spec.rows]);
+        check_span(spec.source.start + *ends.first, spec.source.start + *ends.second + pixels);
+    }
+    steps_.push_back(std::make_unique<ConvStep>(spec));
+}
+
+void Program::split(const Place& source, const Place& target, int64_t down, int64_t right, std::vector<int64_t> phases) {
+    check(source, false);
+    check(target, true);
+    const int64_t count = static_cast<int64_t>(phases.size() / 2);
+    bool possible = count > 0 && phases.size() % 2 == 0 && down > 0 && right > 0 &&
+                    target.channels == source.channels * count;
+    for (int64_t phase = 0; possible && phase < count; ++phase) {
+        const int64_t row = phases[2 * phase], column = phases[2 * phase + 1];
+        possible = row >= 0 && row < down && column >= 0 && column < right &&
+                   (source.geometry.width - column + right - 1) / right <= target.geometry.width;
+    }
+    if (!possible) throw std::out_of_range("impossible phases");
+    steps_.push_back(std::make_unique<SplitStep>(source, target, down, right, std::move(phases)));
+}
+
+void Program::max_pool(const PoolSpec& spec) {
+    check(spec.source, false);
+    check(spec.target, true);
+    if (spec.source.channels != spec.target.channels) throw std::out_of_range("pooling changes the channels");
+    steps_.push_back(std::make_unique<PoolStep>(spec, true));
+}
+
+void Program::average(const PoolSpec& spec) {
+    check(spec.source, false);
+    check(spec.target, true);
+    if (spec.source.channels != spec.target.channels) throw std::out_of_range("pooling changes the channels");
+    steps_.push_back(std::make_unique<PoolStep>(spec, false));
+}
+
+std::shared_ptr<Program::Block> Program::take() {
+    {
+        std::lock_guard<std::mutex> guard(lock_);
+        if (!free_.empty()) {
+            std::shared_ptr<Block> block = std::move(free_.back());
+            free_.pop_back();
+            return block;
+        }
+    }
+    return std::make_shared<Block>(floats_);
+}
+
+void Program::give_back(std::shared_ptr<Block> block) {
+    std::lock_guard<std::mutex> guard(lock_);
+    free_.push_back(std::move(block));
+}
+
+void Program::run(const float* images, float* results, int64_t count, int threads) {
+    if (count == 1 && threads > 1) {
+        const std::shared_ptr<Block> block = take();
+        const Memory memory = {block->floats_, images, results};
+        for (const auto& step : steps_) {
+            const int64_t parts = step->work() < kWorthSharing ? 1 : 2 * threads;
+            run_parts(parts, threads, [&](int64_t part) { step->run(*kernels_, memory, part, parts); });
+        }
+        give_back(block);
+        return;
+    }
+    run_parts(count, threads, [&](int64_t image) {
+        const std::shared_ptr<Block> block = take();
+        const Memory memory = {block->floats_, images + image * image_, results + image * result_};
+        for (const auto& step : steps_) step->run(*kernels_, memory, 0, 1);
+        give_back(block);
+    });
+}
+
+std::vector<double> Program::times(const float* image) {
+    std::vector<float> result(static_cast<size_t>(result_));
+    run(image, result.data(), 1, 1);
+    const std::shared_ptr<Block> block = take();
+    const Memory memory = {block->floats_, image, result.data()};
+    std::vector<double> seconds;
+    for (const auto& step : steps_) {
+        const auto start = std::chrono::steady_clock::now();
+        step->run(*kernels_, memory, 0, 1);
+        seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    give_back(block);
+    return seconds;
+}
+
+}  // namespace sslprune
