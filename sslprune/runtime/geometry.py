@@ -8,10 +8,8 @@ computed as one long vector. What that vector computes between the rows is maske
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
-import numpy as np
-
-from sslprune.errors import ArchitectureError
 from sslprune.runtime.ops import Conv, Lowered, Op, reads
 
 ALIGNED = 16
@@ -59,29 +57,26 @@ def geometries(lowered: Lowered) -> dict[str, Geometry]:
     """How every tensor but the image lies in memory.
 
     A convolution's source, target and residual must have equal rows (`pitch`); the zeros must suffice for all readers.
-
-    Raises:
-        ArchitectureError: A convolution makes a map out of a single pixel.
     """
     tensors = {name for op in lowered.ops for name in (*reads(op), op.target)} - {lowered.source}
     rows = _Rows(tensors)
     for op in lowered.ops:
-        if _is_map(lowered, op):
+        if _is_map(op, lowered):
             rows.join(op.source, op.target)
             if op.residual is not None:
                 rows.join(op.residual, op.target)
-    pitch = {root: 1 for root in tensors}
+    pitch = dict.fromkeys(tensors, 1)
     for name in tensors:
         pitch[rows.of(name)] = max(pitch[rows.of(name)], lowered.shapes[name][2])
     for op in lowered.ops:
-        if _is_map(lowered, op) and len(op.taps):
+        if _is_map(op, lowered) and len(op.taps):
             width, needed = lowered.shapes[op.source][2], lowered.shapes[op.target][2]
             beyond = needed - 1 + int(op.taps.dx.max()) - (width - 1)
             root = rows.of(op.source)
             pitch[root] = max(pitch[root], width + max(0, beyond, -int(op.taps.dx.min())))
-    gap = {name: 0 for name in tensors}
+    gap = dict.fromkeys(tensors, 0)
     for op in lowered.ops:
-        if _is_map(lowered, op) and len(op.taps):
+        if _is_map(op, lowered) and len(op.taps):
             length = pitch[rows.of(op.source)]
             offsets = op.taps.dy * length + op.taps.dx
             more = rounded(lowered.shapes[op.target][1] * length) - rounded(lowered.shapes[op.source][1] * length)
@@ -103,7 +98,7 @@ def geometries(lowered: Lowered) -> dict[str, Geometry]:
     return found
 
 
-def _is_map(lowered: Lowered, op: Op) -> bool:
+def _is_map(op: Op, lowered: Lowered) -> TypeGuard[Conv]:
     """Whether it is a convolution whose result has more than one pixel."""
     return isinstance(op, Conv) and lowered.shapes[op.target][1:] != (1, 1)
 

@@ -102,7 +102,7 @@ class _Lowering:
         taps = Taps.of(
             _numbers(layer.weight), padding=how["padding"], dilation=how["dilation"], groups=int(how["groups"])
         )
-        self._emit(node, taps, _bias(layer, node), how["stride"])
+        self._emit(node, taps, _bias(layer, node), tuple(how["stride"]))
 
     def _linear(self, node: Node) -> None:
         layer = layer_of(self._model, node)
@@ -162,7 +162,7 @@ class _Lowering:
         ones = Taps.diagonal(np.ones(node.channels, np.float32))
         along = how["axis"] - 2
         start = np.full_like(ones.row, how["start"])
-        taps = replace(ones, **{("dy", "dx")[along]: start})
+        taps = replace(ones, dy=start) if along == 0 else replace(ones, dx=start)
         stride = (how["step"], 1) if along == 0 else (1, how["step"])
         self._emit(node, *self._behind_selection(node, taps, stride))
 
@@ -222,10 +222,8 @@ class _Lowering:
         self._tensor[node.inputs[0]] = before.source
         return taps, none, (stride[0] * down, stride[1] * right)
 
-    def _emit(
-        self, node: Node, taps: Taps, bias: NDArray[np.float32], stride: tuple[int, int] = (1, 1)
-    ) -> Conv:
-        op = Conv(node.layer, self._source(node), self._new(node), taps, bias, tuple(stride))
+    def _emit(self, node: Node, taps: Taps, bias: NDArray[np.float32], stride: tuple[int, int] = (1, 1)) -> Conv:
+        op = Conv(node.layer, self._source(node), self._new(node), taps, bias, stride)
         self._ops.append(op)
         return op
 

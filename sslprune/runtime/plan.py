@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sslprune.graph.nodes import Graph
-from sslprune.runtime.geometry import Geometry, geometries, rounded
+from sslprune.runtime.geometry import Geometry, geometries
 from sslprune.runtime.lower import lower
 from sslprune.runtime.ops import Activation, Average, Conv, Lowered, MaxPool, Op, Split, reads
 
