@@ -29,7 +29,7 @@ class LayerCost:
         layer: The module, by its dotted name ("" for copies at the network's ends).
         path: How it runs: "sparse", "copy", "max pool", "average".
         macs: Multiplications that are left.
-        seconds: Measured once, on one thread.
+        seconds: On one thread, the fastest of a few runs.
     """
 
     layer: str

@@ -68,7 +68,7 @@ class Program {
 
     // Images and results one behind the other. With several images each is one thread's work; a single one is shared.
     void run(const float* images, float* results, int64_t count, int threads);
-    // Seconds of each step for one image on one thread, after one run to warm up.
+    // Seconds of each step for one image on one thread: the fastest of a few runs.
     std::vector<double> times(const float* image);
 
     int64_t image() const { return image_; }
