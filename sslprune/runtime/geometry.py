@@ -18,14 +18,16 @@ ALIGNED = 16
 
 @dataclass(frozen=True)
 class Geometry:
-    """A map [C,H,W] in memory; pixel (y,x) of channel c is `gap + c * plane + y * pitch + x`.
+    """A map [C,H,W] in memory; pixel (y,x) of channel c is `gap + c * plane + (y * pitch + x) * lanes`.
 
     Attributes:
         height: In pixels.
         width: In pixels.
-        pitch: From one row to the next, at least the width.
-        gap: Zeros before the first plane; at least as many lie behind every plane.
-        plane: From one channel to the next.
+        pitch: From one row to the next, in pixels; at least the width.
+        gap: Zeros, in floats, before the first plane; at least as many lie behind every plane.
+        plane: From one channel to the next, in floats.
+        lanes: Images that lie side by side: pixel after pixel, each one's number for all of them. To a convolution that
+            is one image with longer rows, and small maps fill whole vectors.
     """
 
     height: int
@@ -33,11 +35,12 @@ class Geometry:
     pitch: int
     gap: int
     plane: int
+    lanes: int = 1
 
     @property
     def pixels(self) -> int:
-        """What a convolution computes of a plane: its rows and what lies between, in whole vectors."""
-        return rounded(self.height * self.pitch)
+        """Floats that a convolution computes of a plane: its rows and what lies between, in whole vectors."""
+        return rounded(self.height * self.pitch * self.lanes)
 
     def floats(self, channels: int) -> int:
         """Of a map with so many channels."""
@@ -53,7 +56,7 @@ def rounded(count: int) -> int:
     return -(-count // ALIGNED) * ALIGNED
 
 
-def geometries(lowered: Lowered) -> dict[str, Geometry]:
+def geometries(lowered: Lowered, lanes: int = 1) -> dict[str, Geometry]:
     """How every tensor but the image lies in memory.
 
     A convolution's source, target and residual must have equal rows (`pitch`); the zeros must suffice for all readers.
@@ -78,8 +81,9 @@ def geometries(lowered: Lowered) -> dict[str, Geometry]:
     for op in lowered.ops:
         if _is_map(op, lowered) and len(op.taps):
             length = pitch[rows.of(op.source)]
-            offsets = op.taps.dy * length + op.taps.dx
-            more = rounded(lowered.shapes[op.target][1] * length) - rounded(lowered.shapes[op.source][1] * length)
+            offsets = (op.taps.dy * length + op.taps.dx) * lanes
+            row = length * lanes
+            more = rounded(lowered.shapes[op.target][1] * row) - rounded(lowered.shapes[op.source][1] * row)
             gap[op.source] = max(gap[op.source], -int(offsets.min()), int(offsets.max()) + more)
     # Equal gaps in all maps of one size let them take each other's places.
     widest: dict[tuple[int, int], int] = {}
@@ -91,10 +95,10 @@ def geometries(lowered: Lowered) -> dict[str, Geometry]:
         _, height, width = lowered.shapes[name]
         length = pitch[rows.of(name)]
         if height * width == 1 and length == 1 and not gap[name]:
-            found[name] = Geometry(1, 1, 1, 0, 1)
+            found[name] = Geometry(1, 1, 1, 0, lanes, lanes)
             continue
         zeros = rounded(widest[length, height])
-        found[name] = Geometry(height, width, length, zeros, rounded(height * length) + zeros)
+        found[name] = Geometry(height, width, length, zeros, rounded(height * length * lanes) + zeros, lanes)
     return found
 
 

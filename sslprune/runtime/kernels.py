@@ -47,11 +47,11 @@ def program(plan: Plan, *, isa: str | None = None) -> Any:
         isa: The set of instructions, one of `isas()`; the chosen one by default.
 
     Returns:
-        An object with `run(images, results, threads)` (float32 [N, image], [N, result], C order) and `times(image)`
-        (seconds a step).
+        An object with `run(images, results, threads)` (float32 [N, image], [N, result], C order; N a
+        multiple of the plan's lanes) and `times(images)` (seconds a step).
     """
     image, result = plan.image, plan.steps[-1].target
-    made = _module().Program(plan.floats, _dense(image), _dense(result), isa or chosen_isa())  # type: ignore[union-attr]
+    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa())  # type: ignore[union-attr]
     for step in plan.steps:
         source, target = _numbers(step.source), _numbers(step.target)
         match step:
@@ -79,6 +79,6 @@ def _dense(place: Place) -> int:
     return place.channels * place.geometry.plane
 
 
-def _numbers(place: Place) -> tuple[int, int, int, int, int, int]:
+def _numbers(place: Place) -> tuple[int, int, int, int, int, int, int]:
     shape = place.geometry
-    return place.start, place.channels, shape.height, shape.width, shape.pitch, shape.plane
+    return place.start, place.channels, shape.height, shape.width, shape.pitch, shape.plane, shape.lanes

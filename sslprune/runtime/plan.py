@@ -67,8 +67,9 @@ class ConvStep:
 
     @property
     def is_map(self) -> bool:
-        """Whether the result has more than one pixel."""
-        return self.target.geometry.height * self.target.geometry.width > 1
+        """Whether the result is more than one number."""
+        geometry = self.target.geometry
+        return geometry.height * geometry.width * geometry.lanes > 1
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,14 @@ class Plan:
 
     Attributes:
         steps: In order.
-        floats: Size of the block of memory that one image needs; it must be zero at first, and may be used again.
+        lanes: How many images are run at once.
+        floats: Size of the block of memory that they need; it must be zero at first, and may be used again.
         image: The caller's image.
         result: The shape that the network gives for one image.
     """
 
     steps: tuple[Step, ...]
+    lanes: int
     floats: int
     image: Place
     result: tuple[int, ...]
@@ -129,18 +132,18 @@ class Plan:
         return sum(step.macs for step in self.steps if isinstance(step, ConvStep))
 
 
-def make_plan(model: nn.Module, graph: Graph) -> Plan:
-    """Plan a network that `graph` is of, best folded and compacted.
+def make_plan(model: nn.Module, graph: Graph, *, lanes: int = 1) -> Plan:
+    """Plan a network that `graph` is of, best folded and compacted, for so many images at once.
 
     Raises:
         ArchitectureError: The network does something that the engine does not know.
     """
-    return place(lower(model, graph))
+    return place(lower(model, graph), lanes)
 
 
-def place(lowered: Lowered) -> Plan:
+def place(lowered: Lowered, lanes: int = 1) -> Plan:
     """Give every tensor its place in memory, and every tap its offset."""
-    geometry = geometries(lowered)
+    geometry = geometries(lowered, lanes)
     image = _outside(lowered, lowered.source)
     memory = _Memory(lowered, geometry)
     places = {lowered.source: image}
@@ -152,7 +155,7 @@ def place(lowered: Lowered) -> Plan:
         memory.release(number, op)
     last = places[lowered.output]
     steps.append(SplitStep("", last, _outside(lowered, lowered.output), (1, 1), ((0, 0),)))
-    return Plan(tuple(steps), memory.floats, image, lowered.result)
+    return Plan(tuple(steps), lanes, memory.floats, image, lowered.result)
 
 
 class _Memory:
@@ -225,7 +228,7 @@ def _conv_step(op: Conv, source: Place, target: Place, places: dict[str, Place])
         # A single pixel reads no zeros around the map: such taps do nothing.
         inside = (taps.dy >= 0) & (taps.dy < read.height) & (taps.dx >= 0) & (taps.dx < read.width)
         taps = taps.where(inside)
-    offsets = taps.channel * read.plane + taps.dy * read.pitch + taps.dx
+    offsets = taps.channel * read.plane + (taps.dy * read.pitch + taps.dx) * read.lanes
     counts = np.bincount(taps.row, minlength=len(op.bias))
     # Rows of equal length follow each other: the end of the inner loop is foreseen.
     order = np.argsort(-counts, kind="stable")

@@ -31,10 +31,10 @@ def prepare(model: nn.Module, size: tuple[int, int]) -> tuple[nn.Module, Graph]:
     return folded, trace(folded, size)
 
 
-def plan_of(model: nn.Module, size: tuple[int, int]) -> Plan:
-    """A network's plan for images of one size.
+def plan_of(model: nn.Module, size: tuple[int, int], *, lanes: int = 1) -> Plan:
+    """A network's plan for images of one size, so many at once.
 
     Raises:
         ArchitectureError: It cannot be traced, or does something that the engine does not know.
     """
-    return make_plan(*prepare(model, size))
+    return make_plan(*prepare(model, size), lanes=lanes)

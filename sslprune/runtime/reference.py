@@ -11,25 +11,31 @@ from sslprune.runtime.plan import OUTSIDE, AverageStep, ConvStep, MaxPoolStep, P
 Array = NDArray[np.float64]
 
 
-def run(plan: Plan, image: Array) -> Array:
-    """The result for one image [C,H,W], flat; float64 from float32 weights."""
+def run(plan: Plan, images: Array) -> Array:
+    """The results for as many images as the plan has lanes.
+
+    Args:
+        plan: What to run.
+        images: Of [lanes,C,H,W]; [C,H,W] for one.
+
+    Returns:
+        float64 [lanes, result], from float32 weights; flat for one.
+    """
     block = np.zeros(plan.floats)
-    image, result = image.astype(np.float64).ravel(), np.zeros(0)
+    images = images.astype(np.float64).reshape(plan.lanes, -1)
+    result = np.zeros((plan.lanes, int(np.prod(plan.result))))
     for step in plan.steps:
-        into = block
-        if step.target.start == OUTSIDE:
-            into = result = np.zeros(step.target.channels * step.target.geometry.plane)
-        source = image if step.source.start == OUTSIDE else block
         match step:
             case ConvStep():
                 _convolve(step, block)
             case SplitStep():
-                _split(step, source, into)
+                source = images if step.source.start == OUTSIDE else block
+                _split(step, source, result if step.target.start == OUTSIDE else block)
             case MaxPoolStep():
                 _max_pool(step, block)
             case AverageStep():
                 _average(step, block)
-    return result
+    return result[0] if plan.lanes == 1 else result
 
 
 def _convolve(step: ConvStep, block: Array) -> None:
@@ -41,7 +47,8 @@ def _convolve(step: ConvStep, block: Array) -> None:
         taps = slice(step.starts[row], step.starts[row + 1])
         read = block[step.source.start + step.offsets[taps, None] + position]
         computed[row] = step.values[taps].astype(np.float64) @ read + step.bias[row]
-    inside = (position % geometry.pitch < geometry.width) & (position // geometry.pitch < geometry.height)
+    row = geometry.pitch * geometry.lanes
+    inside = (position % row < geometry.width * geometry.lanes) & (position // row < geometry.height)
     for row, channel in enumerate(step.channel):
         value = computed[row]
         if step.residual is not None:
@@ -87,7 +94,7 @@ def _inside(first: int, count: int, step: int, length: int) -> list[int]:
 
 def _average(step: AverageStep, block: Array) -> None:
     read, written = _view(step.source, block), _view(step.target, block)
-    height, width = written.shape[1:]
+    height, width = written.shape[1:3]
     for y in range(height):
         for x in range(width):
             rows = slice(y * read.shape[1] // height, -(-(y + 1) * read.shape[1] // height))
@@ -96,10 +103,13 @@ def _average(step: AverageStep, block: Array) -> None:
 
 
 def _view(place: Place, block: Array) -> Array:
-    """A map's pixels in the block, [C,H,W]."""
+    """A map's pixels in memory, [C,H,W,lanes]."""
     geometry, size = place.geometry, block.itemsize
+    if place.start == OUTSIDE:
+        return block.reshape(-1, place.channels, geometry.height, geometry.width).transpose(1, 2, 3, 0)
+    step = geometry.lanes * size
     return np.lib.stride_tricks.as_strided(
-        block[max(place.start, 0) :],
-        (place.channels, geometry.height, geometry.width),
-        (geometry.plane * size, geometry.pitch * size, size),
+        block[place.start :],
+        (place.channels, geometry.height, geometry.width, geometry.lanes),
+        (geometry.plane * size, geometry.pitch * step, step, size),
     )

@@ -83,6 +83,20 @@ def test_eight_threads_at_once_get_what_one_gets(model):
 
 
 @needs_kernels
+@pytest.mark.parametrize("faster", [True, False])
+def test_sixteen_side_by_side_say_what_each_says_alone(model, faster, monkeypatch):
+    times = iter([1.0, 2.0] if faster else [2.0, 1.0])
+    monkeypatch.setattr("sslprune.runtime.engine._seconds", lambda *_: next(times))
+    engine = sslprune.compile(model, threads=2)
+    batch = images(35)
+    with torch.no_grad():
+        expected = model(batch)
+    torch.testing.assert_close(engine(batch), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(engine(batch[:16]), expected[:16], rtol=1e-4, atol=1e-5)
+    assert (engine._compiled[32, 32].wide is not None) == faster
+
+
+@needs_kernels
 def test_it_travels_as_its_module(model):
     engine = sslprune.compile(model, threads=1)
     again = pickle.loads(pickle.dumps(engine))

@@ -68,15 +68,16 @@ def blocks(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor]:
 
 
 @settings(max_examples=150)
-@given(block=blocks())
-def test_any_convolution_is_what_torch_computes_on_every_set_of_instructions(block):
+@given(block=blocks(), lanes=st.sampled_from([1, 1, 16]))
+def test_any_convolution_is_what_torch_computes_on_every_set_of_instructions(block, lanes):
     model, images = block
+    images = torch.cat([images] * lanes)[: max(lanes, len(images))]
     with torch.no_grad():
         expected = model(images.double()).numpy()
-    plan = _plan(model, images)
+    plan = _plan(model, images, lanes)
     tolerance = 1e-5 * max(1e-3, float(np.abs(expected).max()))
-    exact = run(plan, images[0].double().numpy()).reshape(expected[0].shape)
-    np.testing.assert_allclose(exact, expected[0], rtol=0, atol=tolerance / 10)
+    exact = run(plan, images[:lanes].double().numpy()).reshape(expected[:lanes].shape)
+    np.testing.assert_allclose(exact, expected[:lanes], rtol=0, atol=tolerance / 10)
     for isa in ISAS:
         program = kernels.program(plan, isa=isa)
         found = _results(program, plan, images, threads=1)
@@ -100,21 +101,23 @@ class Pools(nn.Module):
 
 @settings(max_examples=40)
 @given(
+    lanes=st.sampled_from([1, 16]),
     kernel=st.integers(1, 4),
     stride=st.integers(1, 3),
     size=st.tuples(st.integers(4, 19), st.integers(4, 19)),
     data=st.data(),
 )
-def test_pooling_is_what_torch_computes(kernel, stride, size, data):
+def test_pooling_is_what_torch_computes(lanes, kernel, stride, size, data):
     padding = data.draw(st.integers(0, kernel // 2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Pools(kernel, stride, padding).double().eval()
-        images = torch.randn(2, 3, *size)
+        images = torch.randn(2 * lanes, 3, *size)
     with torch.no_grad():
         expected = model(images.double()).numpy()
-    plan = _plan(model, images)
-    np.testing.assert_allclose(run(plan, images[0].double().numpy()), expected[0], rtol=0, atol=1e-6)
+    plan = _plan(model, images, lanes)
+    exact = run(plan, images[:lanes].double().numpy()).reshape(lanes, -1)
+    np.testing.assert_allclose(exact, expected[:lanes], rtol=0, atol=1e-6)
     for isa in ISAS:
         found = _results(kernels.program(plan, isa=isa), plan, images, threads=2)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=isa)
@@ -152,13 +155,13 @@ def test_the_environment_chooses_the_instructions(monkeypatch):
 def test_a_plan_that_reaches_outside_of_its_memory_is_refused():
     model = nn.Conv2d(3, 4, 3, padding=1)
     plan = _plan(model, torch.zeros(1, 3, 8, 8))
-    short = Plan(plan.steps, plan.floats // 2, plan.image, plan.result)
+    short = Plan(plan.steps, plan.lanes, plan.floats // 2, plan.image, plan.result)
     with pytest.raises(IndexError):
         kernels.program(short)
 
 
-def _plan(model: nn.Module, images: torch.Tensor) -> Plan:
-    return make_plan(model, trace(model, tuple(images.shape[2:])))
+def _plan(model: nn.Module, images: torch.Tensor, lanes: int = 1) -> Plan:
+    return make_plan(model, trace(model, tuple(images.shape[2:])), lanes=lanes)
 
 
 def _results(program: Any, plan: Plan, images: torch.Tensor, *, threads: int) -> np.ndarray:

@@ -36,6 +36,7 @@ struct Pool {
     int64_t source_plane, source_pitch, source_height, source_width;
     int64_t target_plane, target_pitch, target_height, target_width;
     int64_t kernel[2], stride[2], padding[2], dilation[2];
+    int64_t lanes;   // images side by side
     float* scratch;  // one row of the source
 };
 

@@ -109,32 +109,49 @@ static inline float larger(float a, float b) { return (b > a || b != b) ? b : a;
 
 static void max_pool(const Pool& pool, int64_t first, int64_t last) {
     float* tallest = pool.scratch;
-    const int64_t width = pool.source_width;
+    const int64_t lanes = pool.lanes, width = pool.source_width, row_length = width * lanes;
     for (int64_t channel = first; channel < last; ++channel) {
         const float* source = pool.source + channel * pool.source_plane;
         for (int64_t y = 0; y < pool.target_height; ++y) {
-            for (int64_t x = 0; x < width; ++x) tallest[x] = -__builtin_inff();
+            for (int64_t x = 0; x < row_length; ++x) tallest[x] = -__builtin_inff();
             for (int64_t k = 0; k < pool.kernel[0]; ++k) {
                 const int64_t row = y * pool.stride[0] - pool.padding[0] + k * pool.dilation[0];
                 if (row < 0 || row >= pool.source_height) continue;
-                const float* read = source + row * pool.source_pitch;
-                for (int64_t x = 0; x < width; ++x) tallest[x] = larger(tallest[x], read[x]);
+                const float* read = source + row * pool.source_pitch * lanes;
+                for (int64_t x = 0; x < row_length; ++x) tallest[x] = larger(tallest[x], read[x]);
             }
-            float* target = pool.target + channel * pool.target_plane + y * pool.target_pitch;
-            for (int64_t x = 0; x < pool.target_width; ++x) target[x] = -__builtin_inff();
+            float* target = pool.target + channel * pool.target_plane + y * pool.target_pitch * lanes;
+            for (int64_t x = 0; x < pool.target_width * lanes; ++x) target[x] = -__builtin_inff();
             for (int64_t k = 0; k < pool.kernel[1]; ++k) {
                 const int64_t shift = k * pool.dilation[1] - pool.padding[1], step = pool.stride[1];
                 int64_t from = 0, to = pool.target_width;
                 while (from < to && from * step + shift < 0) ++from;
                 while (to > from && (to - 1) * step + shift >= width) --to;
-                const float* read = tallest + shift;
-                for (int64_t x = from; x < to; ++x) target[x] = larger(target[x], read[x * step]);
+                if (lanes == 1) {
+                    for (int64_t x = from; x < to; ++x) target[x] = larger(target[x], tallest[x * step + shift]);
+                    continue;
+                }
+                for (int64_t x = from; x < to; ++x) {
+                    const float* read = tallest + (x * step + shift) * lanes;
+                    for (int64_t lane = 0; lane < lanes; ++lane)
+                        target[x * lanes + lane] = larger(target[x * lanes + lane], read[lane]);
+                }
             }
         }
     }
 }
 
+// The mean over one window, in double precision.
+static float mean(const Pool& pool, const float* first, int64_t height, int64_t width) {
+    double sum = 0.0;
+    for (int64_t row = 0; row < height; ++row)
+        for (int64_t column = 0; column < width; ++column)
+            sum += first[(row * pool.source_pitch + column) * pool.lanes];
+    return static_cast<float>(sum / static_cast<double>(height * width));
+}
+
 static void average(const Pool& pool, int64_t first, int64_t last) {
+    const int64_t lanes = pool.lanes;
     for (int64_t channel = first; channel < last; ++channel) {
         const float* source = pool.source + channel * pool.source_plane;
         float* target = pool.target + channel * pool.target_plane;
@@ -144,11 +161,10 @@ static void average(const Pool& pool, int64_t first, int64_t last) {
             for (int64_t x = 0; x < pool.target_width; ++x) {
                 const int64_t left = x * pool.source_width / pool.target_width;
                 const int64_t right = ((x + 1) * pool.source_width + pool.target_width - 1) / pool.target_width;
-                double sum = 0.0;
-                for (int64_t row = top; row < bottom; ++row)
-                    for (int64_t column = left; column < right; ++column)
-                        sum += source[row * pool.source_pitch + column];
-                target[y * pool.target_pitch + x] = static_cast<float>(sum / ((bottom - top) * (right - left)));
+                const float* corner = source + (top * pool.source_pitch + left) * lanes;
+                for (int64_t lane = 0; lane < lanes; ++lane)
+                    target[(y * pool.target_pitch + x) * lanes + lane] =
+                        mean(pool, corner + lane, bottom - top, right - left);
             }
         }
     }

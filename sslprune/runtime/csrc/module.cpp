@@ -23,11 +23,11 @@ template <typename T>
 using Array = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Images = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Results = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-// start, channels, height, width, pitch, plane
-using Numbers = std::array<int64_t, 6>;
+// start, channels, height, width, pitch, plane, lanes
+using Numbers = std::array<int64_t, 7>;
 using Pair = std::array<int64_t, 2>;
 
-Place place(const Numbers& n) { return {n[0], n[1], {n[2], n[3], n[4], n[5]}}; }
+Place place(const Numbers& n) { return {n[0], n[1], {n[2], n[3], n[4], n[5], n[6]}}; }
 
 Activation activation(const std::string& name) {
     if (name.empty()) return Activation::none;
@@ -72,17 +72,18 @@ PoolSpec pool(const Numbers& source, const Numbers& target, const Pair& kernel, 
 }
 
 void run(Program& program, Images images, Results results, int threads) {
-    if (images.shape(0) != results.shape(0) || static_cast<int64_t>(images.shape(1)) != program.image() ||
+    if (images.shape(0) != results.shape(0) || images.shape(0) % program.lanes() != 0 || static_cast<int64_t>(images.shape(1)) != program.image() ||
         static_cast<int64_t>(results.shape(1)) != program.result())
         throw nb::value_error("images or results of the wrong size");
     nb::gil_scoped_release release;
     program.run(images.data(), results.data(), static_cast<int64_t>(images.shape(0)), threads);
 }
 
-std::vector<double> times(Program& program, Array<float> image) {
-    if (static_cast<int64_t>(image.shape(0)) != program.image()) throw nb::value_error("an image of the wrong size");
+std::vector<double> times(Program& program, Array<float> images) {
+    if (static_cast<int64_t>(images.shape(0)) != program.image() * program.lanes())
+        throw nb::value_error("images of the wrong size");
     nb::gil_scoped_release release;
-    return program.times(image.data());
+    return program.times(images.data());
 }
 
 }  // namespace
@@ -93,10 +94,10 @@ NB_MODULE(_kernels, module) {
     module.def("isas", &isas, "Sets of instructions that this machine can run, best first.");
     nb::class_<Program>(module, "Program")
         .def("__init__",
-             [](Program* self, int64_t floats, int64_t image, int64_t result, const std::string& isa) {
-                 new (self) Program(floats, image, result, named(isa));
+             [](Program* self, int64_t floats, int64_t image, int64_t result, int64_t lanes, const std::string& isa) {
+                 new (self) Program(floats, image, result, lanes, named(isa));
              },
-             "floats"_a, "image"_a, "result"_a, "isa"_a)
+             "floats"_a, "image"_a, "result"_a, "lanes"_a, "isa"_a)
         .def("convolve", &convolve, "source"_a, "target"_a, "residual"_a.none(), "channel"_a, "starts"_a, "offsets"_a,
              "values"_a, "bias"_a, "activation"_a)
         .def("split",
@@ -117,6 +118,6 @@ NB_MODULE(_kernels, module) {
              },
              "source"_a, "target"_a)
         .def("run", &run, "images"_a, "results"_a, "threads"_a)
-        .def("times", &times, "image"_a)
+        .def("times", &times, "images"_a)
         .def_prop_ro("isa", &Program::isa);
 }

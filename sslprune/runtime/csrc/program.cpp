@@ -31,17 +31,18 @@ class ConvStep : public Step {
           starts_(spec.starts, spec.starts + spec.rows + 1),
           bias_(spec.bias, spec.bias + spec.rows),
           activation_(spec.activation),
-          one_pixel_(spec.target.geometry.height * spec.target.geometry.width == 1) {
+          one_number_(spec.target.geometry.one_number()) {
         taps_.resize(static_cast<size_t>(starts_.back()));
         for (size_t tap = 0; tap < taps_.size(); ++tap) taps_[tap] = {spec.offsets[tap], spec.values[tap]};
         const Geometry& map = target_.geometry;
+        const int64_t row = map.pitch * map.lanes;
         mask_.resize(static_cast<size_t>(map.pixels()));
         for (int64_t pixel = 0; pixel < map.pixels(); ++pixel)
-            mask_[pixel] = pixel % map.pitch < map.width && pixel / map.pitch < map.height ? ~0u : 0u;
+            mask_[pixel] = pixel % row < map.width * map.lanes && pixel / row < map.height ? ~0u : 0u;
     }
 
     int64_t work() const override {
-        const int64_t pixels = one_pixel_ ? 1 : target_.geometry.pixels();
+        const int64_t pixels = one_number_ ? 1 : target_.geometry.pixels();
         return static_cast<int64_t>(taps_.size() + bias_.size()) * pixels;
     }
 
@@ -60,13 +61,13 @@ class ConvStep : public Step {
         const int64_t rows = static_cast<int64_t>(bias_.size());
         const int64_t blocks = target_.geometry.pixels() / kBlock;
         // Long planes are cut, so that each part reads every tap but its own pixels; of short ones rows are dealt out.
-        if (!one_pixel_ && blocks >= 16 * parts) {
+        if (!one_number_ && blocks >= 16 * parts) {
             const Share share(blocks, part, parts);
             kernels.convolve(conv, 0, rows, share.first, share.last);
             return;
         }
         const int64_t first = row_at(part, parts), last = row_at(part + 1, parts);
-        if (one_pixel_)
+        if (one_number_)
             kernels.dot(conv, first, last);
         else
             kernels.convolve(conv, first, last, 0, blocks);
@@ -91,17 +92,23 @@ class ConvStep : public Step {
     std::vector<int32_t> channel_, starts_;
     std::vector<float> bias_;
     Activation activation_;
-    bool one_pixel_;
+    bool one_number_;
     std::vector<Tap> taps_;
     std::vector<uint32_t> mask_;
 };
 
 class SplitStep : public Step {
   public:
-    SplitStep(const Place& source, const Place& target, int64_t down, int64_t right, std::vector<int64_t> phases)
-        : source_(source), target_(target), down_(down), right_(right), phases_(std::move(phases)) {}
+    // `image` and `result`: floats from one of the caller's images or results to the next.
+    SplitStep(const Place& source, const Place& target, int64_t down, int64_t right, std::vector<int64_t> phases,
+              int64_t image, int64_t result)
+        : source_lane_(source.start < 0 ? image : 1),
+          target_lane_(target.start < 0 ? result : 1),
+          source_(source), target_(target), down_(down), right_(right), phases_(std::move(phases)) {}
 
-    int64_t work() const override { return target_.channels * target_.geometry.height * target_.geometry.width; }
+    int64_t work() const override {
+        return target_.channels * target_.geometry.height * target_.geometry.width * lanes();
+    }
 
     void run(const Kernels&, const Memory& memory, int64_t part, int64_t parts) const override {
         const Geometry &from = source_.geometry, &to = target_.geometry;
@@ -109,28 +116,37 @@ class SplitStep : public Step {
         const Share share(target_.channels, part, parts);
         for (int64_t plane = share.first; plane < share.last; ++plane) {
             const int64_t row = phases_[2 * (plane % count)], column = phases_[2 * (plane % count) + 1];
-            const float* read = memory.read(source_) + plane / count * from.plane;
-            float* write = memory.write(target_) + plane * to.plane;
             const int64_t width = (from.width - column + right_ - 1) / right_;
-            for (int64_t y = 0; y < to.height; ++y, write += to.pitch) {
+            for (int64_t y = 0; y < to.height; ++y) {
                 const bool inside = row + y * down_ < from.height;
-                if (inside) copy(read + (row + y * down_) * from.pitch + column, write, width);
-                const int64_t written = inside ? width : 0;
-                std::memset(write + written, 0, static_cast<size_t>(to.width - written) * sizeof(float));
+                for (int64_t lane = 0; lane < lanes(); ++lane) {
+                    const float* read = memory.read(source_) + plane / count * from.plane + lane * source_lane_ +
+                                        ((row + y * down_) * from.pitch + column) * from.lanes;
+                    float* write =
+                        memory.write(target_) + plane * to.plane + lane * target_lane_ + y * to.pitch * to.lanes;
+                    const int64_t written = inside ? width : 0;
+                    copy(read, write, written);
+                    for (int64_t x = written; x < to.width; ++x) write[x * to.lanes] = 0.0f;
+                }
             }
         }
     }
 
   private:
+    int64_t lanes() const { return std::max(source_.geometry.lanes, target_.geometry.lanes); }
+
     void copy(const float* read, float* write, int64_t width) const {
-        if (right_ == 1)
+        const int64_t from = right_ * source_.geometry.lanes, to = target_.geometry.lanes;
+        if (from == 1 && to == 1)
             std::memcpy(write, read, static_cast<size_t>(width) * sizeof(float));
-        else if (right_ == 2)
+        else if (from == 2 && to == 1)
             for (int64_t x = 0; x < width; ++x) write[x] = read[2 * x];
         else
-            for (int64_t x = 0; x < width; ++x) write[x] = read[right_ * x];
+            for (int64_t x = 0; x < width; ++x) write[to * x] = read[from * x];
     }
 
+    // From one image's number to the next one's.
+    int64_t source_lane_, target_lane_;
     Place source_, target_;
     int64_t down_, right_;
     std::vector<int64_t> phases_;
@@ -141,16 +157,17 @@ class PoolStep : public Step {
     PoolStep(const PoolSpec& spec, bool max) : spec_(spec), max_(max) {}
 
     int64_t work() const override {
-        return spec_.source.channels * spec_.source.geometry.height * spec_.source.geometry.width;
+        const Geometry& map = spec_.source.geometry;
+        return spec_.source.channels * map.height * map.width * map.lanes;
     }
 
     void run(const Kernels& kernels, const Memory& memory, int64_t part, int64_t parts) const override {
         const Geometry &from = spec_.source.geometry, &to = spec_.target.geometry;
-        std::vector<float> scratch(max_ ? static_cast<size_t>(from.width) : 0);
+        std::vector<float> scratch(max_ ? static_cast<size_t>(from.width * from.lanes) : 0);
         Pool pool = {memory.read(spec_.source), memory.write(spec_.target),
                      from.plane, from.pitch, from.height, from.width,
                      to.plane, to.pitch, to.height, to.width,
-                     {}, {}, {}, {}, scratch.data()};
+                     {}, {}, {}, {}, from.lanes, scratch.data()};
         for (int axis = 0; axis < 2; ++axis) {
             pool.kernel[axis] = spec_.kernel[axis];
             pool.stride[axis] = spec_.stride[axis];
@@ -180,9 +197,9 @@ struct Program::Block {
     float* floats_;
 };
 
-Program::Program(int64_t floats, int64_t image, int64_t result, const Kernels* kernels)
-    : floats_(floats), image_(image), result_(result), kernels_(kernels) {
-    if (floats < 0 || image < 1 || result < 1) throw std::out_of_range("a program needs memory");
+Program::Program(int64_t floats, int64_t image, int64_t result, int64_t lanes, const Kernels* kernels)
+    : floats_(floats), image_(image), result_(result), lanes_(lanes), kernels_(kernels) {
+    if (floats < 0 || image < 1 || result < 1 || lanes < 1) throw std::out_of_range("a program needs memory");
 }
 
 void Program::check_span(int64_t first, int64_t last) const {
@@ -191,9 +208,11 @@ void Program::check_span(int64_t first, int64_t last) const {
 
 void Program::check(const Place& place, bool written) const {
     const Geometry& map = place.geometry;
-    if (place.channels < 1 || map.height < 1 || map.width < 1 || map.pitch < map.width || map.plane < 1)
+    if (place.channels < 1 || map.height < 1 || map.width < 1 || map.pitch < map.width || map.plane < 1 ||
+        map.lanes != (place.start < 0 ? 1 : lanes_))
         throw std::out_of_range("an impossible map");
-    const int64_t last = (place.channels - 1) * map.plane + (map.height - 1) * map.pitch + map.width;
+    const int64_t last =
+        (place.channels - 1) * map.plane + ((map.height - 1) * map.pitch + map.width) * map.lanes;
     if (place.start >= 0)
         check_span(place.start, place.start + last);
     else if (last > (written ? result_ : image_))
@@ -204,7 +223,7 @@ void Program::convolve(const ConvSpec& spec) {
     check(spec.source, false);
     check(spec.target, true);
     const Geometry& map = spec.target.geometry;
-    const int64_t pixels = map.height * map.width == 1 ? 1 : map.pixels();
+    const int64_t pixels = map.one_number() ? 1 : map.pixels();
     if (spec.source.start < 0 || spec.target.start < 0) throw std::out_of_range("a convolution reads and writes maps");
     if (spec.starts[0] != 0) throw std::out_of_range("rows of taps begin at 0");
     for (int64_t row = 0; row < spec.rows; ++row) {
@@ -237,7 +256,7 @@ void Program::split(const Place& source, const Place& target, int64_t down, int6
                    (source.geometry.width - column + right - 1) / right <= target.geometry.width;
     }
     if (!possible) throw std::out_of_range("impossible phases");
-    steps_.push_back(std::make_unique<SplitStep>(source, target, down, right, std::move(phases)));
+    steps_.push_back(std::make_unique<SplitStep>(source, target, down, right, std::move(phases), image_, result_));
 }
 
 void Program::max_pool(const PoolSpec& spec) {
@@ -272,7 +291,8 @@ void Program::give_back(std::shared_ptr<Block> block) {
 }
 
 void Program::run(const float* images, float* results, int64_t count, int threads) {
-    if (count == 1 && threads > 1) {
+    const int64_t groups = count / lanes_;
+    if (groups == 1 && threads > 1) {
         const std::shared_ptr<Block> block = take();
         const Memory memory = {block->floats_, images, results};
         for (const auto& step : steps_) {
@@ -282,19 +302,20 @@ void Program::run(const float* images, float* results, int64_t count, int thread
         give_back(block);
         return;
     }
-    run_parts(count, threads, [&](int64_t image) {
+    run_parts(groups, threads, [&](int64_t group) {
         const std::shared_ptr<Block> block = take();
-        const Memory memory = {block->floats_, images + image * image_, results + image * result_};
+        const int64_t first = group * lanes_;
+        const Memory memory = {block->floats_, images + first * image_, results + first * result_};
         for (const auto& step : steps_) step->run(*kernels_, memory, 0, 1);
         give_back(block);
     });
 }
 
-std::vector<double> Program::times(const float* image) {
-    std::vector<float> result(static_cast<size_t>(result_));
-    run(image, result.data(), 1, 1);
+std::vector<double> Program::times(const float* images) {
+    std::vector<float> result(static_cast<size_t>(result_ * lanes_));
+    run(images, result.data(), lanes_, 1);
     const std::shared_ptr<Block> block = take();
-    const Memory memory = {block->floats_, image, result.data()};
+    const Memory memory = {block->floats_, images, result.data()};
     // The fastest of a few turns: whatever else the machine does only ever adds.
     std::vector<double> seconds(steps_.size(), std::numeric_limits<double>::infinity());
     for (int turn = 0; turn < 5; ++turn) {

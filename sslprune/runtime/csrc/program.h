@@ -12,8 +12,10 @@ namespace sslprune {
 
 struct Geometry {
     int64_t height, width, pitch, plane;
-    // What is computed of a plane: its rows and what lies between them, in whole blocks.
-    int64_t pixels() const { return (height * pitch + kBlock - 1) / kBlock * kBlock; }
+    int64_t lanes;  // images that lie side by side, each pixel's numbers together
+    // Floats that are computed of a plane: its rows and what lies between them, in whole blocks.
+    int64_t pixels() const { return (height * pitch * lanes + kBlock - 1) / kBlock * kBlock; }
+    bool one_number() const { return height * width * lanes == 1; }
 };
 
 // A map in an image's block of memory, or (start < 0) in the caller's image or result.
@@ -57,8 +59,8 @@ struct PoolSpec {
 
 class Program {
   public:
-    // `floats` of memory an image; images and results of so many floats each.
-    Program(int64_t floats, int64_t image, int64_t result, const Kernels* kernels);
+    // Runs `lanes` images at once in `floats` of memory; images and results of so many floats each.
+    Program(int64_t floats, int64_t image, int64_t result, int64_t lanes, const Kernels* kernels);
 
     // Each throws std::out_of_range for what lies outside of the memory.
     void convolve(const ConvSpec& spec);
@@ -66,11 +68,13 @@ class Program {
     void max_pool(const PoolSpec& spec);
     void average(const PoolSpec& spec);
 
-    // Images and results one behind the other. With several images each is one thread's work; a single one is shared.
+    // Images and results one behind the other, a multiple of the lanes. Several of these are each one thread's work; a
+    // single one is shared.
     void run(const float* images, float* results, int64_t count, int threads);
-    // Seconds of each step for one image on one thread: the fastest of a few runs.
-    std::vector<double> times(const float* image);
+    // Seconds of each step for the images of all lanes on one thread: the fastest of a few runs.
+    std::vector<double> times(const float* images);
 
+    int64_t lanes() const { return lanes_; }
     int64_t image() const { return image_; }
     int64_t result() const { return result_; }
     const char* isa() const { return kernels_->name; }
@@ -82,7 +86,7 @@ class Program {
     void check(const Place& place, bool written) const;
     void check_span(int64_t first, int64_t last) const;
 
-    int64_t floats_, image_, result_;
+    int64_t floats_, image_, result_, lanes_;
     const Kernels* kernels_;
     std::vector<std::unique_ptr<Step>> steps_;
     std::mutex lock_;
