@@ -80,12 +80,17 @@ def _machine(advice: list[str]) -> dict[str, str]:
 
 
 def _sparse_engine(advice: list[str]) -> str:
+    from sslprune.errors import ArchitectureError
     from sslprune.runtime.kernels import chosen_isa, isas
 
     if not isas():
         advice.append("the sparse engine was not compiled: install a C++ compiler, then sslprune again")
         return "not compiled: sslprune.compile runs networks dense"
-    return f"{chosen_isa()} (of {', '.join(isas())})"
+    try:
+        return f"{chosen_isa()} (of {', '.join(isas())})"
+    except ArchitectureError as error:
+        advice.append(error.problem + " " + error.hint)
+        return error.problem
 
 
 def cores() -> int:
