@@ -18,7 +18,9 @@ from sslprune.commands import (
     listing,
     predict,
     prune,
+    report,
     show,
+    sweep,
     train,
     verify,
 )
@@ -27,7 +29,22 @@ from sslprune.errors import SslpruneError
 NEEDED = frozenset({"torch", "torchvision", "timm", "safetensors", "huggingface_hub", "tomli_w"})
 """Dependencies that small machines may do without (`pip install --no-deps`)."""
 
-COMMANDS = (listing, show, demo, evaluate, finetune, predict, features, train, prune, export, verify, doctor)
+COMMANDS = (
+    listing,
+    show,
+    demo,
+    evaluate,
+    finetune,
+    predict,
+    features,
+    train,
+    sweep,
+    prune,
+    report,
+    export,
+    verify,
+    doctor,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -91,8 +91,16 @@ class DivergedError(SslpruneError, ArithmeticError):
     """The training loss became infinite or not a number."""
 
 
+class RanksError(SslpruneError):
+    """The processes of one training do not find each other, or have come apart."""
+
+
 class RunBusyError(SslpruneError):
     """Another process is training in this run folder."""
+
+
+class SweepError(SslpruneError):
+    """Cells of a sweep have failed, or the cluster that is to run them does not answer."""
 
 
 class OutputExistsError(SslpruneError):

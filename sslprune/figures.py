@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslprune.data.extras import require
+from sslprune.extras import require
 from sslprune.files import write_atomic
 
 LINEAR, KNN, BYTES, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"

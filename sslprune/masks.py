@@ -82,7 +82,7 @@ class Mask(Mapping[str, Tensor]):
     @property
     def kept(self) -> int:
         """How many weights are kept."""
-        return sum(int(tensor.sum()) for tensor in self.values())
+        return sum(int(tensor.count_nonzero()) for tensor in self.values())
 
     @property
     def prunable(self) -> int:
@@ -96,7 +96,7 @@ class Mask(Mapping[str, Tensor]):
 
     def table(self) -> list[LayerCount]:
         """The counts of every weight tensor, in the network's order."""
-        return [LayerCount(name, int(tensor.sum()), tensor.numel()) for name, tensor in self.items()]
+        return [LayerCount(name, int(tensor.count_nonzero()), tensor.numel()) for name, tensor in self.items()]
 
     def is_subset_of(self, other: Mask) -> bool:
         """Whether every weight kept here is kept there: the masks of a ladder are nested so."""
@@ -106,8 +106,8 @@ class Mask(Mapping[str, Tensor]):
     def overlap(self, other: Mask) -> float:
         """Intersection over union of the kept weights, in [0, 1]; 1 where both keep nothing."""
         self._same_weights_as(other)
-        both = sum(int((self[name] & other[name]).sum()) for name in self)
-        either = sum(int((self[name] | other[name]).sum()) for name in self)
+        both = sum(int((self[name] & other[name]).count_nonzero()) for name in self)
+        either = sum(int((self[name] | other[name]).count_nonzero()) for name in self)
         return both / either if either else 1.0
 
     def apply_(self, module: nn.Module) -> None:

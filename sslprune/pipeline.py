@@ -6,7 +6,10 @@ Pruning Convolutional Neural Networks with Self-Supervision (Caron, Morcos, Boja
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 
+from sslprune import ranks
 from sslprune.config import Recipe
 from sslprune.prune import lottery, schedule
 from sslprune.publication import Exam, seal, write_rung
@@ -20,7 +23,7 @@ def run(recipe: Recipe, folder: RunFolder, options: Options = Options()) -> list
     """Pre-train without labels, prune down the ladder, measure and write every rung (the paper, sections 3 and 4).
 
     Run again, it goes on where it stopped: killed and resumed gives the files that never killed gives. A finished run
-    returns at once.
+    returns at once. Where torchrun started several processes, each calls this, in `ranks.joined`.
 
     Args:
         recipe: What to train.
@@ -30,19 +33,20 @@ def run(recipe: Recipe, folder: RunFolder, options: Options = Options()) -> list
     Returns:
         The manifests of the family, the unpruned parent first; none where the recipe re-trains another run's mask.
     """
-    if (finished := folder.finished()) is not None:
+    if (finished := ranks.on_first(folder.finished)) is not None:
         return finished
     with folder.locked():
         setting = prepare(recipe, folder.path, options)  # images; labels only if the pretext asks for them
-        if recipe.mask.family:  # winning tickets, random re-initialisation, and their controls
-            retrain(setting, folder)
-            return []
-        exam = Exam.of(setting, options)
-        for rung in descend(setting):  # train -> prune -> rewind, again and again
-            if folder.manifest(rung.round.keep) is None:
-                write_rung(setting, folder, rung, exam)  # sparse file, manifest, results: all or nothing
-        seal(setting, folder, rung, exam)
-    return folder.manifests()
+        with closing(setting.loop.data):
+            if recipe.mask.family:  # winning tickets, random re-initialisation, and their controls
+                retrain(setting, folder)
+                return []
+            exam = Exam.of(setting, options)
+            for rung in descend(setting):  # train -> prune -> rewind, again and again
+                if ranks.on_first(partial(folder.manifest, rung.round.keep)) is None:
+                    write_rung(setting, folder, rung, exam)  # sparse file, manifest, results: all or nothing
+            seal(setting, folder, rung, exam)
+    return ranks.on_first(folder.manifests)
 
 
 def descend(setting: Setting) -> Iterator[lottery.Rung]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sslprune import jsonl
+from sslprune import jsonl, models, ranks
 from sslprune.config import Ladder
 from sslprune.data import sources
 from sslprune.data.source import Source
@@ -21,12 +21,15 @@ from sslprune.evaluate.results import Row, row, versions
 from sslprune.evaluate.transfer import Transfer, evaluate_backbone
 from sslprune.export import sparse_file
 from sslprune.files import write_atomic
+from sslprune.graph.surgery import Kept
+from sslprune.masks import Mask
 from sslprune.models.head import Head
 from sslprune.prune import analysis
 from sslprune.prune.lottery import Rung
 from sslprune.prune.schedule import rounds
+from sslprune.prune.structured import slim
 from sslprune.run_folder import RunFolder
-from sslprune.setting import Options, Setting
+from sslprune.setting import Options, Setting, criterion
 from sslprune.zoo.manifest import Manifest
 from sslprune.zoo.write import Evidence, Extra, amend, write_lines, write_model
 
@@ -49,10 +52,10 @@ class Exam:
         found = [sources.open(spec, data_dir=options.data_dir, download=options.download) for spec in named]
         candidates = found if named else [setting.source]
         labelled = [source for source in candidates if source.classes and {"train", "test"} <= set(source.splits())]
-        return cls(labelled, setting.recipe.transfer.pool, options.progress)
+        return cls(labelled, setting.recipe.transfer.pool, options.progress and ranks.is_first())
 
     def measure(self, setting: Setting, model: nn.Module, *, name: str, keep: float, seed: int) -> list[Transfer]:
-        """Linear probe and kNN of every stage, on every source."""
+        """Linear probe and kNN of every stage, on every source; several processes share the work."""
         measured = []
         for source in self.sources:
             transfer = evaluate_backbone(
@@ -69,16 +72,41 @@ class Exam:
                 preprocessing=setting.preprocessing,
                 device=setting.loop.device,
                 progress=self.progress,
+                shared=True,
             )
             measured.append(transfer)
         return measured
 
 
 def write_rung(setting: Setting, folder: RunFolder, rung: Rung, exam: Exam) -> Manifest:
-    """Measure the learner's backbone and write it as a model of the zoo, all or nothing."""
+    """Measure the learner's backbone and write it as a model of the zoo, all or nothing; several processes together."""
+    name, subject = str(folder.name(rung.round.keep)), published(setting, rung)
+    measured = exam.measure(setting, subject.network, name=name, keep=rung.mask.keep, seed=setting.recipe.seed)
+    return ranks.on_first(partial(_write_rung, setting, folder, rung, subject, measured))
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """What of a rung is measured and written: its network, the mask, and the channels where it has fewer."""
+
+    network: nn.Module
+    mask: Mask
+    channels: Mapping[str, Kept] = field(default_factory=dict)
+
+
+def published(setting: Setting, rung: Rung) -> Published:
+    """The backbone under its mask; where whole channels were pruned, the smaller network that is left."""
+    backbone, norm = setting.learner.backbone, criterion(setting.recipe).norm
+    if norm is None or rung.round.number == 0:
+        return Published(backbone, rung.mask)
+    smaller, done = slim(backbone, rung.mask.keep, setting.preprocessing.size, within=rung.mask, norm=norm)
+    return Published(smaller, Mask.full(models.prunable(smaller)), done.channels)
+
+
+def _write_rung(
+    setting: Setting, folder: RunFolder, rung: Rung, subject: Published, measured: Sequence[Transfer]
+) -> Manifest:
     recipe, name = setting.recipe, folder.name(rung.round.keep)
-    backbone = setting.learner.backbone
-    measured = exam.measure(setting, backbone, name=str(name), keep=rung.mask.keep, seed=recipe.seed)
     rows = [row for transfer in measured for row in transfer.rows]
     if rung.round.number == 0:
         rows += zero_rows(setting, str(name))
@@ -96,14 +124,15 @@ def write_rung(setting: Setting, folder: RunFolder, rung: Rung, exam: Exam) -> M
     return write_model(
         folder.folder_of(rung.round.keep),
         name,
-        backbone,
-        rung.mask,
+        subject.network,
+        subject.mask,
         architecture=setting.architecture,
         preprocessing=setting.preprocessing,
         licence=LICENCE,
         data_terms=setting.source.terms,
         evidence=evidence,
         extra=Extra(heads=heads, rewound=_backbone(rung.origin) if rung.round.number == 0 else None),
+        channels=subject.channels,
         force=True,
     )
 
@@ -140,10 +169,14 @@ def zero_rows(setting: Setting, name: str) -> list[Row]:
 
 def seal(setting: Setting, folder: RunFolder, last: Rung, exam: Exam) -> None:
     """End the run: add the ladder's masks and the random floor to the parent, and gather all result rows."""
+    floor = random_floor(setting, folder, exam)
+    ranks.on_first(partial(_seal, setting, folder, last, floor))
+
+
+def _seal(setting: Setting, folder: RunFolder, last: Rung, floor: Sequence[Mapping[str, Any]]) -> None:
     parent = folder.folder_of(1.0)
     rows = [row for keep in folder.keeps() for row in jsonl.read(folder.folder_of(keep) / "results.jsonl")]
     rows = [row for row in rows if row["name"] != floor_name(folder)]
-    floor = random_floor(setting, folder, exam)
     own = [row for row in rows if row["name"] == str(folder.name(1.0))]
     amend(
         parent,
@@ -162,12 +195,12 @@ def random_floor(setting: Setting, folder: RunFolder, exam: Exam) -> list[dict[s
     rows: list[dict[str, Any]] = []
     for seed in range(first, first + setting.recipe.transfer.floor_seeds):
         measured = folder.path / "floor" / f"seed-{seed}.jsonl"
-        if not measured.exists():
+        if not ranks.on_first(measured.exists):
             network = setting.random_network(seed)
             transfers = exam.measure(setting, network, name=floor_name(folder), keep=1.0, seed=seed)
             found = [row for transfer in transfers for row in transfer.rows]
-            write_atomic(measured, partial(write_lines, rows=found))
-        rows += jsonl.read(measured)
+            ranks.on_first(partial(_write_rows, measured, found))
+        rows += ranks.on_first(partial(jsonl.read, measured))
     return rows
 
 
@@ -193,6 +226,10 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+
+
+def _write_rows(path: Path, rows: Sequence[Row]) -> None:
+    write_atomic(path, partial(write_lines, rows=rows))
 
 
 def _write_head(head: Head, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sslprune import ranks
 from sslprune.config import Found, Recipe
 from sslprune.errors import MaskError
 from sslprune.evaluate.features import extract_labelled
@@ -55,10 +56,9 @@ def retrain(setting: Setting, folder: RunFolder) -> Row:
         KeepError: It has no such rung.
     """
     recipe, learner = setting.recipe, setting.learner
-    parent = find_family(recipe.mask, folder.zoo)
-    mask = choose(load_masks(parent.folder, keep=recipe.mask.keep), recipe.mask, parent, seed=recipe.seed)
-    if recipe.mask.init == "ticket":
-        restore(learner.backbone, rewound(parent))
+    mask, ticket, protocol = ranks.on_first(partial(_given, recipe, folder))
+    if ticket is not None:
+        restore(learner.backbone, ticket)
     mask.hold_(setting.weights)
     setting.train(learner, mask, Round(0, mask.keep, is_rung=False))
     accuracy, tested = top1(setting)
@@ -72,7 +72,7 @@ def retrain(setting: Setting, folder: RunFolder) -> Row:
         unit="%",
         keep=mask.keep,
         seed=recipe.seed,
-        protocol=describe(recipe, parent),
+        protocol=protocol,
         counts={
             "n_train": len(setting.source.split("train").images[: recipe.limit]),
             "n_test": tested,
@@ -82,9 +82,18 @@ def retrain(setting: Setting, folder: RunFolder) -> Row:
         },
         recipe_sha256=recipe.sha256(),
     )
-    write_atomic(folder.path / "results.jsonl", partial(write_lines, rows=[measured]))
-    folder.finish()
+    if ranks.is_first():
+        write_atomic(folder.path / "results.jsonl", partial(write_lines, rows=[measured]))
+        folder.finish()
     return measured
+
+
+def _given(recipe: Recipe, folder: RunFolder) -> tuple[Mask, State | None, dict[str, Any]]:
+    """The mask, the weights of a ticket, and what is said of both."""
+    parent = find_family(recipe.mask, folder.zoo)
+    mask = choose(load_masks(parent.folder, keep=recipe.mask.keep), recipe.mask, parent, seed=recipe.seed)
+    ticket = rewound(parent) if recipe.mask.init == "ticket" else None
+    return mask, ticket, describe(recipe, parent)
 
 
 def find_family(found: Found, zoo: Path) -> Entry:
@@ -150,6 +159,7 @@ def describe(recipe: Recipe, parent: Entry) -> dict[str, Any]:
     return {
         "criterion": made_by.pretext,
         "family": found.family,
+        "keep": found.keep,
         "family_seed": made_by.seed,
         "subset": made_by.subset,
         "rewind": str(made_by.ladder.rewind),

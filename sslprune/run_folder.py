@@ -5,21 +5,29 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from sslprune import ranks
 from sslprune.config import Recipe
 from sslprune.errors import ManifestError, OutputExistsError, RunBusyError
 from sslprune.files import sweep, write_atomic
 from sslprune.zoo.manifest import Manifest
 from sslprune.zoo.names import Name
 
+RESTARTED = 30.0
+"""Seconds to wait for the lock where torchrun starts a lost training again: killed processes' workers die late."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
     """Where a recipe's run keeps its state, and which zoo its models go to.
+
+    Of several processes all hold it, but it is rank 0's: the others need not see it, and ask through `ranks.on_first`.
 
     Args:
         recipe: What is run.
@@ -42,9 +50,11 @@ class RunFolder:
         return cls(recipe, Path(base).expanduser() / recipe.run_name, zoo or local_zoo(), force)
 
     def name(self, keep: float) -> Name:
-        """The name of this family's model at a keep rate."""
+        """The name of this family's model at a keep rate; families that lose whole channels say so."""
         recipe = self.recipe
-        return Name(recipe.pretext, recipe.arch, recipe.data.partition(":")[0], recipe.variant, keep)
+        slim = "slim" if recipe.ladder.score.startswith("channels") else ""
+        variant = "-".join(part for part in (recipe.variant, slim) if part)
+        return Name(recipe.pretext, recipe.arch, recipe.data.partition(":")[0], variant, keep)
 
     def keeps(self) -> tuple[float, ...]:
         """The nominal keep rates of the family, the unpruned parent's first; none where no model is published."""
@@ -87,23 +97,32 @@ class RunFolder:
         return [manifest for manifest in found if manifest is not None]
 
     def finish(self) -> None:
-        """State that the run has ended."""
+        """State that the run has ended; on rank 0."""
+        if not ranks.is_first():
+            return
         names = [str(self.name(keep)) for keep in self.keeps()]
         write_atomic(self.path / "finished.json", json.dumps({"schema": 1, "models": names}, indent=1) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder; the lock dies with the process.
+        """Hold the folder, all processes of a training together; the lock dies with rank 0.
 
         Raises:
-            RunBusyError: Another process holds it.
+            RunBusyError: Another training holds it.
         """
+        with ExitStack() as held:
+            ranks.on_first(lambda: held.enter_context(self._locked()))
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         write_atomic(self.path / "recipe.toml", self.recipe.to_toml())
         with open(self.path / ".lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunBusyError(f"another process trains in {self.path}.", "Wait for it, or stop it.") from error
+            patience = time.monotonic() + (RESTARTED if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) else 0)
+            while not _lock(handle):
+                if time.monotonic() >= patience:
+                    raise RunBusyError(f"another process trains in {self.path}.", "Wait for it, or stop it.")
+                time.sleep(0.1)
             self._sweep()
             yield
 
@@ -114,3 +133,11 @@ class RunFolder:
                 stray.unlink(missing_ok=True)
         for keep in self.keeps():
             sweep(self.folder_of(keep))
+
+
+def _lock(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -6,29 +6,26 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from sslprune import models, pretext
-from sslprune.config import Recipe, Start
-from sslprune.data import sources
-from sslprune.data.device_loader import Channels, DeviceLoader, channel_statistics
+from sslprune import models, pretext, ranks
+from sslprune.config import Recipe
 from sslprune.data.source import Source
-from sslprune.data.subsets import Spec, Subset, choose
+from sslprune.data.subsets import Subset
 from sslprune.errors import CheckpointError
 from sslprune.files import write_atomic
 from sslprune.masks import Mask
 from sslprune.models import Preprocessing
 from sslprune.models.foreign import load_foreign
-from sslprune.pretext.base import Pretext
+from sslprune.models.width import features
 from sslprune.prune.criteria import Criterion, Prune, pruner
 from sslprune.prune.lottery import TrainRound
 from sslprune.prune.rewind import State
 from sslprune.prune.schedule import Round
 from sslprune.train.log import Log
 from sslprune.train.loop import Learner, Loop, Span, check
+from sslprune.training_data import open_training_data
 
 SUBSET = "subset.txt"
 """In a run's folder: the images of the recipe's subset, one number a line."""
@@ -44,6 +41,7 @@ class Options:
         download: Whether torchvision may fetch a data set that is missing.
         progress: Whether to draw progress bars on stderr.
         checkpoint_every: Seconds between two checkpoints inside a round.
+        workers: Processes that decode images, where a data set is too large for memory. None: one a core.
     """
 
     device: str = "cpu"
@@ -51,6 +49,7 @@ class Options:
     download: bool = False
     progress: bool = True
     checkpoint_every: float = 60.0
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,7 @@ class Setting:
     @property
     def prune(self) -> Prune:
         """Finds the masks of the descent."""
-        ladder = self.recipe.ladder
-        criterion = Criterion(
-            ladder.score, ladder.scope, ladder.guard, ladder.stem_keep, ladder.first_convs, seed=self.recipe.seed
-        )
-        return pruner(criterion, model=self.learner.backbone, size=self.preprocessing.size)
+        return pruner(criterion(self.recipe), model=self.learner.backbone, size=self.preprocessing.size)
 
     def random_network(self, seed: int) -> nn.Module:
         """An untrained network of the same shape: the floor that trained ones are compared with."""
@@ -87,6 +82,8 @@ class Setting:
 def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
     """Open the data and build the network, its pretext and the loop that trains them.
 
+    Of several processes each does so; the data, and the checkpoint to start from, must be at hand for all of them.
+
     Args:
         recipe: What to train.
         folder: The run's folder, for checkpoints and log.
@@ -94,7 +91,8 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
 
     Raises:
         DatasetMissingError: The training data is nowhere.
-        DatasetError: It cannot be used, or lacks the labels that the pretext needs.
+        DatasetError: It cannot be used, lacks the labels that the pretext needs, or the batch does not go into equal
+            parts for all processes.
         UnknownPretextError: There is no such pretext.
         ArchitectureError: There is no such network.
         StepError: A round would be empty, or W_k lies outside of the training.
@@ -103,39 +101,27 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
         RecipeError: The pretext has no such option, or the subset is not written like "images:0.1".
     """
     task = pretext.find(recipe.pretext)
-    source = sources.open(recipe.data, data_dir=options.data_dir, download=options.download)
-    seen = _seen(recipe, source, task)
-    mean, std = _constants(recipe.start) or channel_statistics(seen.images)
+    seen = open_training_data(recipe, task, data_dir=options.data_dir, download=options.download)
 
-    architecture = models.registered_name(recipe.arch, source.size)
+    architecture = models.registered_name(recipe.arch, seen.source.size)
     backbone = _backbone(recipe, architecture)
     head = pretext.build(
         recipe.pretext,
-        backbone.num_features,  # type: ignore[arg-type]
+        features(backbone),
         num_images=len(seen.images),
         num_classes=seen.num_classes,
         seed=recipe.seed,
         options=recipe.task,
     )
     learner = Learner(backbone, head).to(options.device)
-    data = DeviceLoader(
-        seen.images,
-        seen.labels,
-        batch=recipe.training.batch,
-        mean=mean,
-        std=std,
-        seed=recipe.seed,
-        padding=recipe.training.padding,
-        flip=recipe.training.flip,
-        copies=head.copies,
-        labelled=task.mixes_labelled,
-        device=options.device,
+    data = seen.loader(
+        recipe, copies=head.copies, labelled=task.mixes_labelled, device=options.device, workers=options.workers
     )
     for number in (0, 1) if recipe.ladder.rungs else (0,):  # the later ones are as long: refused now, not after hours
         check(span(recipe, Round(number, 1.0, is_rung=False), data.per_epoch))
     log = Log(folder / "train.log.jsonl", progress=options.progress)
     if seen.subset is not None:
-        _state(seen.subset, recipe, folder, log)
+        ranks.on_first(partial(_state, seen.subset, recipe, folder, log))
     loop = Loop(
         recipe.training,
         data,
@@ -145,37 +131,8 @@ def prepare(recipe: Recipe, folder: Path, options: Options) -> Setting:
         checkpoint_every=options.checkpoint_every,
         device=torch.device(options.device),
     )
-    preprocessing = Preprocessing(mean=mean, std=std, size=source.size)
-    return Setting(recipe, source, architecture, preprocessing, learner, models.prunable(backbone), loop)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the pretext sees: images, labels (-1: hidden; None: none, or not needed), classes of these, the part."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
-    num_classes: int
-    subset: Subset | None = None
-
-
-def _seen(recipe: Recipe, source: Source, task: type[Pretext]) -> _Seen:
-    train = source.split("train")
-    images = train.images[: recipe.limit]
-    labels = None if train.labels is None else train.labels[: recipe.limit]
-    if not recipe.subset:
-        return _Seen(images, labels, len(source.classes)) if task.needs_labels else _Seen(images, None, 0)
-    subset = choose(Spec.parse(recipe.subset), labels, data=source.name, count=len(images))
-    known = subset.hide(labels) if labels is not None and task.needs_labels else None
-    if task.mixes_labelled:
-        return _Seen(images, known, len(subset.classes), subset)
-    chosen = subset.indices
-    return _Seen(
-        images[chosen],
-        None if known is None else known[chosen],
-        0 if known is None else len(subset.classes),
-        subset,
-    )
+    preprocessing = Preprocessing(mean=seen.mean, std=seen.std, size=seen.source.size)
+    return Setting(recipe, seen.source, architecture, preprocessing, learner, models.prunable(backbone), loop)
 
 
 def _state(subset: Subset, recipe: Recipe, folder: Path, log: Log) -> None:
@@ -201,16 +158,15 @@ def _backbone(recipe: Recipe, architecture: str) -> nn.Module:
     return foreign.train()
 
 
-def _constants(start: Start) -> tuple[Channels, Channels] | None:
-    if not start.mean:
-        return None
-    (red, green, blue), (reds, greens, blues) = start.mean, start.std
-    return (red, green, blue), (reds, greens, blues)
-
-
 def _train_round(setting: Setting, learner: nn.Module, mask: Mask, this: Round) -> State:
     assert isinstance(learner, Learner)
     return setting.loop.train(learner, setting.weights, mask, span(setting.recipe, this, setting.loop.data.per_epoch))
+
+
+def criterion(recipe: Recipe) -> Criterion:
+    """By what a recipe's ladder prunes."""
+    ladder = recipe.ladder
+    return Criterion(ladder.score, ladder.scope, ladder.guard, ladder.stem_keep, ladder.first_convs, seed=recipe.seed)
 
 
 def span(recipe: Recipe, this: Round, per_epoch: int) -> Span:

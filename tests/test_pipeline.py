@@ -411,3 +411,27 @@ def test_a_ladder_that_cannot_be_is_refused_before_anything_trains(
     with pytest.raises(error):
         pipeline.run(recipe, folder, QUIET)
     assert not (folder.path / "rounds").exists()
+
+
+def test_a_ladder_of_whole_channels_publishes_smaller_networks(place: Path, tmp_path: Path) -> None:
+    recipe = small(place, ladder=Ladder((0.5,), score="channels-l2", rewind=Step(1, "it")))
+    folder = RunFolder(recipe, tmp_path / "run", tmp_path / "zoo")
+    parent, rung = pipeline.run(recipe, folder, QUIET)
+    assert (parent.name, rung.name) == (
+        "rotnet-resnet20-digits-slim-keep100%",
+        "rotnet-resnet20-digits-slim-keep50%",
+    )
+    assert rung.prunable <= parent.prunable / 2
+    smaller = load(folder.folder_of(0.5))
+    assert sum(weight.numel() for weight in models.prunable(smaller).values()) == rung.prunable == rung.kept
+    learned = torch.load(
+        tmp_path / "run" / "rounds" / f"{len(list((tmp_path / 'run' / 'rounds').iterdir())) - 1:02}.pt"
+    )
+    masked = models.build("resnet20_cifar", seed=0)
+    state = {name: value for name, value in learned["learner"].items() if name.startswith("backbone.")}
+    masked.load_state_dict({name.removeprefix("backbone."): value for name, value in state.items()})
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(images), masked.eval()(images), rtol=1e-4, atol=1e-5)
+    assert load_masks(folder.folder_of(1.0), keep=0.5).kept == rung.kept
+    assert load(folder.folder_of(0.5), head=rung.heads[0])(images).shape == (3, 2)

@@ -31,8 +31,8 @@ def add(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run both parts, print the tables, draw the picture."""
     from sslprune import demo, figures
-    from sslprune.data.extras import require
     from sslprune.errors import UnknownModelError
+    from sslprune.extras import require
     from sslprune.files import refuse_existing
 
     picture = args.out or Path("sslprune-demo.png")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sslprune.evaluate.results import Row
     from sslprune.evaluate.rows import About
 
-SOURCES = "digits, cifar10, cifar100, voc07, places205, folder:PATH"
+SOURCES = "digits, cifar10, cifar100, voc07, imagenet, places205, folder:PATH, large:PATH"
 """What `--data` takes, for help texts."""
 
 
@@ -69,7 +69,6 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print one row a stage; where stages compete, the one chosen on held-out images is marked."""
-    from sslprune.data import sources
     from sslprune.files import refuse_existing, write_atomic
     from sslprune.zoo.info import info_of
     from sslprune.zoo.load import load
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
     info = info_of(model)
-    source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
+    source = open_data(args, size=info.preprocessing.size)
     rows = measure(model, source, args)
     if args.out:
         write_atomic(args.out, partial(write_lines, rows=rows))
@@ -90,13 +89,26 @@ def run(args: argparse.Namespace) -> None:
     _print(rows)
 
 
+def open_data(args: argparse.Namespace, *, size: int) -> Source:
+    """The data of `--data`: in memory, or read image by image where it is too large for that."""
+    from sslprune.data import sources
+    from sslprune.data.large import is_large, open_large
+
+    if is_large(args.data):
+        return open_large(args.data, data_dir=args.data_dir, size=size)
+    return sources.open(args.data, data_dir=args.data_dir, download=args.download, size=size)
+
+
 def measure(model: nn.Module, source: Source, args: argparse.Namespace) -> list[Row]:
     """The rows of one task, by the flags of `evaluate`."""
+    from sslprune.data.large import LargeSource
     from sslprune.evaluate.semi import FewLabels
 
-    train, test, multi = read(source, args.task)
+    train, test, multi = read(source, args.task, seed=args.seed)
     more: dict[str, Any] = {}
     if args.labels is not None:
+        if isinstance(source, LargeSource):
+            raise _refused(f"--labels does not go with {source.name}", "Give data that fits into memory.")
         if multi:
             raise _refused(f"--labels does not go with {source.name}", "Leave it out: its images have several labels.")
         part = FewLabels(args.labels, args.task, source.name).of(train)
@@ -106,14 +118,26 @@ def measure(model: nn.Module, source: Source, args: argparse.Namespace) -> list[
     return _protocol_rows(model, source, args, train, test, multi, more)
 
 
-def read(source: Source, task: str) -> tuple[Data, Data, bool]:
+def read(source: Source, task: str, *, seed: int = 0, batch: int = 256) -> tuple[Data, Data, bool]:
     """What to train and to measure on, and whether images have several labels.
+
+    Of data that is too large for memory both are squares of the images' centres, as large as the network's images, or
+    a seventh larger to train on, where views are cut out of them.
 
     Raises:
         DatasetError: The task does not go with the source's labels.
     """
+    from sslprune.data.large import LargeSource
     from sslprune.data.voc07 import MultiLabelSource
 
+    if isinstance(source, LargeSource) and source.classes and task != "svm":
+        from sslprune.data.centre import centre_crops
+
+        larger = round(source.size * 8 / 7)
+        test_data = centre_crops(source.val, resized=larger, cropped=source.size)
+        if task in ("linear", "knn"):
+            return centre_crops(source.train, resized=larger, cropped=source.size), test_data, False
+        return centre_crops(source.train, batch=batch, resized=larger, cropped=larger, shuffled=seed), test_data, False
     train, test = splits(source)
     if isinstance(source, MultiLabelSource):
         if task not in ("svm", "finetune"):
@@ -129,10 +153,13 @@ def read(source: Source, task: str) -> tuple[Data, Data, bool]:
 
 def splits(source: Source) -> tuple[str, str]:
     """The names of what to train and to measure on: train and test, or val where there is no test."""
+    from sslprune.data.large import LargeSource
     from sslprune.data.voc07 import MultiLabelSource
 
     if isinstance(source, MultiLabelSource):
         return source.protocol_splits
+    if isinstance(source, LargeSource):
+        return "train", "val" if "val" in source.encoded else "test"
     return "train", "test" if "test" in source.splits() or "val" not in source.splits() else "val"
 
 

@@ -82,13 +82,13 @@ def _info(model: Any) -> Any:
 
 
 def _onnx(model: Any, out: Path, args: argparse.Namespace) -> dict[str, Any]:
-    from sslprune.export.onnx_extra import required
     from sslprune.export.parity import parity
+    from sslprune.extras import require
     from sslprune.zoo.onnx import export_loaded, loaded_outputs, output_of
 
     output = output_of(model, args.output)
     if args.half:  # missed before anything is written
-        required("onnxruntime", purpose="measuring the error of fp16")
+        require("onnxruntime", extra="onnx", purpose="measuring the error of fp16")
     values: Literal["fp32", "fp16"] = "fp16" if args.half else "fp32"
     dense = export_loaded(model, out, output=output, values=values, force=args.force)
     facts: dict[str, Any] = {"output": output, "dense_bytes": dense}

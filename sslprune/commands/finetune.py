@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sslprune.commands.evaluate import SOURCES, describe, read
+from sslprune.commands.evaluate import SOURCES, describe, open_data, read
 from sslprune.commands.shared import (
     Subparsers,
     add_command,
@@ -62,9 +62,9 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fine-tune, measure, save, and state the measurement in the folder's results.jsonl."""
-    from sslprune.data import sources
+    from sslprune.data.large import LargeSource
     from sslprune.errors import DatasetError
-    from sslprune.evaluate.finetune import finetune
+    from sslprune.evaluate.finetune import Finetune, finetune
     from sslprune.evaluate.rows import finetune_rows
     from sslprune.evaluate.semi import FewLabels
     from sslprune.files import refuse_existing
@@ -77,11 +77,14 @@ def run(args: argparse.Namespace) -> None:
     use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
     info = info_of(model)
-    source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=info.preprocessing.size)
-    train, test, multi = read(source, "finetune")
+    source = open_data(args, size=info.preprocessing.size)
+    train, test, multi = read(source, "finetune", seed=args.seed, batch=args.batch or Finetune().batch)
     more: dict[str, Any] = {}
-    if args.labels is not None and multi:
-        raise DatasetError(f"--labels does not go with {source.name}.", "Leave it out: its images have several labels.")
+    if args.labels is not None and (multi or isinstance(source, LargeSource)):
+        raise DatasetError(
+            f"--labels does not go with {source.name}.",
+            "Leave it out, or give data of one label an image that fits into memory.",
+        )
     if args.labels is not None:
         part = FewLabels(args.labels, "finetune", source.name).of(train)
         train, more["few_labels"] = part.data, part.described()

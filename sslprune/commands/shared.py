@@ -40,6 +40,14 @@ def add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=at_least_one, metavar="N", help="CPU threads (default: one a core)")
 
 
+def add_places(command: argparse.ArgumentParser) -> None:
+    """`--runs` and `--zoo`."""
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where run folders go (default: SSLPRUNE_RUNS, or ./runs)"
+    )
+    command.add_argument("--zoo", type=Path, metavar="DIR", help="where models go (default: SSLPRUNE_ZOO)")
+
+
 def add_runtime(command: argparse.ArgumentParser) -> None:
     """`--runtime`."""
     command.add_argument(

@@ -60,11 +60,11 @@ def square(path: Path, *, size: int) -> NDArray[np.uint8]:
             `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     with opened(path, str(path)) as image:
-        upright = ImageOps.exif_transpose(_in_8_bits(image, where=str(path))).convert("RGB")
+        upright = ImageOps.exif_transpose(in_8_bits(image, where=str(path))).convert("RGB")
         return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
 
 
-def _in_8_bits(image: Image.Image, *, where: str) -> Image.Image:
+def in_8_bits(image: Image.Image, *, where: str) -> Image.Image:
     """Pillow's own conversion would clip: all that is brighter than 255 of 65,535 would become white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

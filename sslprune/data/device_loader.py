@@ -5,14 +5,16 @@ Every batch is a function of (seed, round, update) alone, so a resumed run needs
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sslprune.data import views
+from sslprune.data.draws import Draws, generator_for
+from sslprune.data.order import LabelledOrder, Order, equal_share, with_labels
 from sslprune.errors import DatasetError
 
 Channels = tuple[float, float, float]
@@ -37,7 +39,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Batch:
-    """B images of the training set, cropped and flipped.
+    """B images of the training set, cropped and flipped: those that this process has of the global batch.
 
     Attributes:
         images: [P * B, 3, H, W], float32, scaled to mean 0 and deviation 1. With P copies, each has its own crop and
@@ -61,7 +63,7 @@ class DeviceLoader:
     Args:
         images: uint8 [N, H, W, 3].
         labels: int64 [N], -1 where a label is hidden, or None.
-        batch: Images a batch; with fewer images than that, each batch is the whole set.
+        batch: Images of the global batch; with fewer images than that, each batch is the whole set.
         mean: Channel means in [0, 1], subtracted.
         std: Channel deviations in (0, 1], divided by.
         seed: Decides order and views.
@@ -71,9 +73,12 @@ class DeviceLoader:
         labelled: Whether each batch brings a second one of as many images whose labels are not hidden. These come in an
             order of their own, all of them before any comes again.
         device: Where the images live.
+        rank: Which part of the global batch this process takes.
+        world: In how many parts it goes.
 
     Raises:
-        DatasetError: `images` are no pictures, or none has a label though `labelled` asks for them.
+        DatasetError: `images` are no pictures, none has a label though `labelled` asks for them, or the batch does not
+            go into `world` equal parts.
     """
 
     def __init__(
@@ -90,68 +95,49 @@ class DeviceLoader:
         copies: int = 1,
         labelled: bool = False,
         device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) == 0:
             raise DatasetError(
                 f"images are {images.dtype} {images.shape}, not uint8 [N, H, W, 3].",
                 "Give decoded images, at least one.",
             )
+        self.batch = min(batch, len(images))
+        share = equal_share(self.batch, world)
         self.images = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).contiguous()
         self.labels = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)).to(device)
-        self.batch = min(batch, len(images))
-        self.per_epoch = len(images) // self.batch
+        self._own = slice(rank * share, (rank + 1) * share)
+        self._order = Order(len(images), self.batch, seed)
+        self._labelled = LabelledOrder(with_labels(labels), self.batch, seed) if labelled else None
+        self.per_epoch = self._order.per_epoch
         self.scale = Scale(*(torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (mean, std)))
         self._seed, self._padding, self._flip, self._copies = seed, padding, flip, copies
-        self._order: tuple[tuple[int, int], Tensor] | None = None
-        self._labelled = self._with_labels() if labelled else None
 
-    def __call__(self, round_number: int, update: int) -> tuple[Batch, Generator]:
-        """The batch of one update, and the generator from which the pretext may draw more for it."""
-        epoch, place = divmod(update, self.per_epoch)
-        indices = self._epoch_order(round_number, epoch)[place * self.batch : (place + 1) * self.batch]
+    def report(self) -> dict[str, int]:
+        """Nothing: all images were read before the training."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to do: the images go with the loader."""
+
+    def __call__(self, round_number: int, update: int) -> tuple[Batch, Draws]:
+        """The batch of one update, and the random numbers from which the pretext may draw more for it."""
         generator = generator_for(self._seed, "views", round_number, update)
-        batch = self._views(indices, generator)
+        draws = Draws(generator, self.batch, self._own.start, self._own.stop - self._own.start)
+        batch = self._views(self._order.at(round_number, update), draws)
         if self._labelled is not None:
-            chosen = self._labelled_order(round_number, update, self._labelled)
-            batch = replace(batch, labelled=self._views(chosen, generator))
-        return batch, generator
+            batch = replace(batch, labelled=self._views(self._labelled.at(round_number, update), draws))
+        return batch, draws
 
-    def _views(self, indices: Tensor, generator: Generator) -> Batch:
-        images = views.crop(self.images[indices.repeat(self._copies)], self._padding, generator)
+    def _views(self, chosen: NDArray[np.int64], draws: Draws) -> Batch:
+        indices = torch.from_numpy(chosen[self._own]).to(self.images.device)
+        images = views.crop(self.images[indices.repeat(self._copies)], self._padding, draws)
         if self._flip:
-            images = views.flip(images, generator)
+            images = views.flip(images, draws)
         mean, std = self.scale.mean * 255, self.scale.std * 255
         labels = None if self.labels is None else self.labels[indices]
         return Batch((images.float() - mean) / std, labels, indices, self.scale)
-
-    def _with_labels(self) -> Tensor:
-        known = torch.empty(0) if self.labels is None else self.labels.ge(0).nonzero()[:, 0]
-        if not len(known):
-            raise DatasetError("no image has a label.", "Choose data with labels, or another pretext.")
-        return known
-
-    def _labelled_order(self, round_number: int, update: int, known: Tensor) -> Tensor:
-        first, last = update * self.batch, (update + 1) * self.batch
-        passes = range(first // len(known), (last - 1) // len(known) + 1)
-        stream = [
-            torch.randperm(len(known), generator=generator_for(self._seed, "labelled", round_number, each))
-            for each in passes
-        ]
-        start = first - passes.start * len(known)
-        return known[torch.cat(stream)[start : start + self.batch].to(known.device)]
-
-    def _epoch_order(self, round_number: int, epoch: int) -> Tensor:
-        key = (round_number, epoch)
-        if self._order is None or self._order[0] != key:
-            generator = generator_for(self._seed, "order", round_number, epoch)
-            self._order = key, torch.randperm(len(self.images), generator=generator).to(self.images.device)
-        return self._order[1]
-
-
-def generator_for(*what: object) -> Generator:
-    """A CPU generator whose seed is a hash of its purpose, so that no two purposes share a stream."""
-    digest = hashlib.sha256(repr(what).encode()).digest()
-    return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Channels, Channels]:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sslprune.data.extras import require
 from sslprune.data.holdout import held_out
 from sslprune.data.source import Source, Split
+from sslprune.extras import require
 
 SIZE = 32
 _BRIGHTEST = 16

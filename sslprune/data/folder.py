@@ -41,7 +41,7 @@ def open_folder(root: Path, *, size: int) -> Source:
     if not os.path.isdir(root):
         raise DatasetMissingError(f"There is no folder {root}.", "Give the path of a folder of images: folder:PATH.")
     try:
-        splits = _given_splits(root) if _has_splits(root) else _made_splits(root)
+        splits = given_splits(root) if has_splits(root) else made_splits(root)
     except OSError as error:
         raise DatasetError(f"{root} cannot be listed: {error}.", "Check its permissions.") from error
     classes = next(iter(splits.values()))[0]
@@ -58,22 +58,34 @@ def open_folder(root: Path, *, size: int) -> Source:
     )
 
 
-_Listed = tuple[tuple[str, ...], list[Path], list[int]]
+Listed = tuple[tuple[str, ...], list[Path], list[int]]
+"""Class names (none if unlabelled), image paths in a fixed order, and a class number for each (0 if unlabelled)."""
 
 
-def _has_splits(root: Path) -> bool:
+def has_splits(root: Path) -> bool:
+    """Whether a folder has nothing but folders named like splits, train among them."""
     names = {folder.name for folder in subfolders(root)}
     return "train" in names and names <= set(SPLITS) and not image_files(root, deep=False)
 
 
-def _given_splits(root: Path) -> dict[str, _Listed]:
+def given_splits(root: Path) -> dict[str, Listed]:
+    """Each split's folder as `list_images` gives it, all in terms of the classes of train.
+
+    Raises:
+        DatasetError: As `list_images` and `in_terms_of`.
+    """
     present = [split for split in SPLITS if (root / split).is_dir()]
-    listed = {split: _list(root / split) for split in present}
+    listed = {split: list_images(root / split) for split in present}
     classes = listed["train"][0]
-    return {split: _in_terms_of(classes, root / split, found) for split, found in listed.items()}
+    return {split: in_terms_of(classes, root / split, found) for split, found in listed.items()}
 
 
-def _in_terms_of(classes: tuple[str, ...], folder: Path, found: _Listed) -> _Listed:
+def in_terms_of(classes: tuple[str, ...], folder: Path, found: Listed) -> Listed:
+    """What was found in a folder, its labels as numbers of other classes than its own.
+
+    Raises:
+        DatasetError: It has a class that is not among them, or none though there are some.
+    """
     own, paths, labels = found
     if unknown := sorted(set(own) - set(classes)):
         raise DatasetError(
@@ -84,8 +96,13 @@ def _in_terms_of(classes: tuple[str, ...], folder: Path, found: _Listed) -> _Lis
     return classes, paths, [classes.index(own[label]) for label in labels] if own else labels
 
 
-def _made_splits(root: Path) -> dict[str, _Listed]:
-    classes, paths, labels = _list(root)
+def made_splits(root: Path) -> dict[str, Listed]:
+    """A folder without splits, a fifth of each class held out as the test split.
+
+    Raises:
+        DatasetError: As `list_images`.
+    """
+    classes, paths, labels = list_images(root)
     keys = [path.relative_to(root).as_posix() for path in paths]
     test = held_out(np.array(labels, np.int64), keys, round(TEST_FRACTION * len(paths)))
     parts = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
@@ -96,8 +113,12 @@ def _made_splits(root: Path) -> dict[str, _Listed]:
     }
 
 
-def _list(folder: Path) -> _Listed:
-    """Class names (none if unlabelled), image paths in a fixed order, and a class number for each (0 if unlabelled)."""
+def list_images(folder: Path) -> Listed:
+    """The images of a folder: loose ones, or those of its class folders.
+
+    Raises:
+        DatasetError: There are both, or none.
+    """
     loose = image_files(folder, deep=False)
     by_class = {sub.name: images for sub in subfolders(folder) if (images := image_files(sub, deep=True))}
     if loose and by_class:

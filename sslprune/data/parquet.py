@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslprune.data import decode
-from sslprune.data.extras import require
 from sslprune.data.source import Split
 from sslprune.errors import DatasetError
+from sslprune.extras import require
 
 IMAGE_COLUMNS = ("img", "image")
 _ROWS_AT_ONCE = 1000
@@ -29,7 +29,7 @@ def rows(paths: Iterable[Path]) -> int:
         DatasetError: A file is not parquet.
         MissingExtraError: pyarrow is not installed.
     """
-    return sum(_open(path).metadata.num_rows for path in paths)
+    return sum(open_file(path).metadata.num_rows for path in paths)
 
 
 def has_column(path: Path, name: str) -> bool:
@@ -39,7 +39,7 @@ def has_column(path: Path, name: str) -> bool:
         DatasetError: It is not parquet.
         MissingExtraError: pyarrow is not installed.
     """
-    return name in _open(path).schema_arrow.names
+    return name in open_file(path).schema_arrow.names
 
 
 def read(paths: Sequence[Path], *, size: int, label: str, classes: int) -> Split:
@@ -66,9 +66,9 @@ def _pieces(
     path: Path, *, size: int, label: str, classes: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     arrow = require("pyarrow", extra="parquet", purpose="reading parquet files")
-    file = _open(path)
-    image_column = _column(file, path, IMAGE_COLUMNS)
-    _check_types(arrow, file.schema_arrow, path, image_column, _column(file, path, [label]))
+    file = open_file(path)
+    image_column = find_column(file, path, IMAGE_COLUMNS)
+    check_types(arrow, file.schema_arrow, path, image_column, find_column(file, path, [label]))
     batches = file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label])
     first = 0
     while True:
@@ -79,13 +79,19 @@ def _pieces(
         if batch is None:
             return
         images = _images(batch.column(image_column), path, first, size)
-        labels = _labels(batch.column(label), path, first, classes)
+        labels = read_labels(batch.column(label), path, first, classes)
         if len(labels):
             yield images, labels
         first += len(labels)
 
 
-def _open(path: Path) -> Any:
+def open_file(path: Path) -> Any:
+    """An open `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        DatasetError: It is not parquet.
+        MissingExtraError: pyarrow is not installed.
+    """
     arrow = require("pyarrow", extra="parquet", purpose="reading parquet files")
     parquet = require("pyarrow.parquet", extra="parquet", purpose="reading parquet files")
     try:
@@ -94,7 +100,12 @@ def _open(path: Path) -> Any:
         raise DatasetError(f"{path}: not a readable parquet file ({error}).", _HINT) from error
 
 
-def _column(file: Any, path: Path, names: Sequence[str]) -> str:
+def find_column(file: Any, path: Path, names: Sequence[str]) -> str:
+    """The first of these columns that the file has once.
+
+    Raises:
+        DatasetError: It has none of them.
+    """
     present = file.schema_arrow.names
     for name in names:
         if present.count(name) == 1:
@@ -105,7 +116,12 @@ def _column(file: Any, path: Path, names: Sequence[str]) -> str:
     )
 
 
-def _check_types(arrow: Any, schema: Any, path: Path, image: str, label: str) -> None:
+def check_types(arrow: Any, schema: Any, path: Path, image: str, label: str) -> None:
+    """Refuse an image column that holds no bytes, or a label column that holds no integers.
+
+    Raises:
+        DatasetError: It is such a column.
+    """
     kind = schema.field(image).type
     if arrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
@@ -125,7 +141,12 @@ def _images(column: Any, path: Path, first: int, size: int) -> NDArray[np.uint8]
     return images
 
 
-def _labels(column: Any, path: Path, first: int, classes: int) -> NDArray[np.int64]:
+def read_labels(column: Any, path: Path, first: int, classes: int) -> NDArray[np.int64]:
+    """A column of class numbers in [0, classes); `first` is the row that it starts with.
+
+    Raises:
+        DatasetError: One is missing or out of range; the message names its row.
+    """
     labels = column.to_pylist()
     for i, label in enumerate(labels):
         if label is None or not 0 <= label < classes:

@@ -15,6 +15,8 @@ from sslprune.data import folder, places
 from sslprune.data.source import Source
 from sslprune.errors import DatasetError
 
+TERMS = "Places205: images under their owners' terms, research use"
+CITATION = "B. Zhou, A. Lapedriza, J. Xiao, A. Torralba, A. Oliva, NIPS 2014"
 MANIFEST = "counts.json"
 """A file beside the splits that may say how many images each class has: {split: {class: count}}."""
 
@@ -54,17 +56,17 @@ def open_places205(*, size: int, data_dir: Path | None = None, expected: Counts 
         DatasetMissingError: It is in none of the places.
         DatasetError: The counts are others; the message names the first split or class.
     """
+    source = folder.open_folder(find_places205(data_dir=data_dir, expected=expected), size=size)
+    return replace(source, name="places205", terms=TERMS, citation=CITATION)
+
+
+def find_places205(*, data_dir: Path | None = None, expected: Counts = PLACES205) -> Path:
+    """The folder `places205`, its counts verified; see `open_places205`."""
     looked_at = places.places(data_dir)
     for root in (place / "places205" for place in looked_at):
         if (root / "train").is_dir() and (root / "val").is_dir():
             verify(root, expected)
-            source = folder.open_folder(root, size=size)
-            return replace(
-                source,
-                name="places205",
-                terms="Places205: images under their owners' terms, research use",
-                citation="B. Zhou, A. Lapedriza, J. Xiao, A. Torralba, A. Oliva, NIPS 2014",
-            )
+            return root
     raise places.missing("places205", looked_at, because="sslprune never downloads it.")
 
 

@@ -1,6 +1,7 @@
 """Batched views of images on the device they live on, drawn from one CPU generator.
 
-All that is random is drawn on the CPU, so that a recipe sees the same views on every device. Images are [N, C, H, W].
+All that is random is drawn on the CPU, so that a recipe sees the same views on every device; `Draws` gives each process
+the numbers of its own images, a plain generator draws for just the images that are given. Images are [N, C, H, W].
 Crops, flips and quarter turns are exact, in any dtype; the other views take float RGB in [0, 1] and keep it there.
 """
 
@@ -13,13 +14,15 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from sslprune.data.draws import Draws
 
-def crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
+
+def crop(images: Tensor, padding: int, chance: Draws | Generator) -> Tensor:
     """A random crop of each image back to its own size, after `padding` pixels of zeros on every side."""
     if padding == 0:
         return images
     count, _, height, width = images.shape
-    top, left = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator).to(images.device)
+    top, left = _draws(chance, count).randint(0, 2 * padding + 1, (2, count, 1), dim=1).to(images.device)
     rows = top + torch.arange(height, device=images.device)
     columns = left + torch.arange(width, device=images.device)
     padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
@@ -27,9 +30,9 @@ def crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def flip(images: Tensor, generator: Generator) -> Tensor:
+def flip(images: Tensor, chance: Draws | Generator) -> Tensor:
     """Each image mirrored left to right with probability one half."""
-    mirrored = torch.rand(len(images), generator=generator).lt(0.5).to(images.device)
+    mirrored = _draws(chance, len(images)).rand(len(images)).lt(0.5).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
@@ -63,13 +66,13 @@ class Jitter:
     probability: float = 1.0
 
 
-def jitter(images: Tensor, strength: Jitter, generator: Generator) -> Tensor:
+def jitter(images: Tensor, strength: Jitter, chance: Draws | Generator) -> Tensor:
     """Colours changed at random, each image by its own draw: brightness, contrast, saturation, hue, in this order.
 
     After SimCLR (Chen et al. 2020, appendix A). Ours: the fixed order, and that hue turns the chroma plane of YIQ,
     which is linear, instead of going through HSV.
     """
-    draws = torch.rand(5, len(images), 1, 1, 1, generator=generator)
+    draws = _draws(chance, len(images)).rand(5, len(images), 1, 1, 1, dim=1)
     untouched = draws[4].ge(strength.probability).to(images.device)
     brightness, contrast, saturation = (
         _factors(draw, each).to(images)
@@ -84,9 +87,9 @@ def jitter(images: Tensor, strength: Jitter, generator: Generator) -> Tensor:
     return torch.where(untouched, images, jittered)
 
 
-def grey(images: Tensor, probability: float, generator: Generator) -> Tensor:
+def grey(images: Tensor, probability: float, chance: Draws | Generator) -> Tensor:
     """Each image without its colours with this probability, as three equal channels."""
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator).lt(probability).to(images.device)
+    chosen = _draws(chance, len(images)).rand(len(images), 1, 1, 1).lt(probability).to(images.device)
     return torch.where(chosen, _grey(images).expand_as(images), images)
 
 
@@ -94,7 +97,7 @@ ASPECTS = (3 / 4, 4 / 3)
 """Width over height of a resized crop."""
 
 
-def resized_crop(images: Tensor, smallest: float, generator: Generator, *, degrees: float = 0.0) -> Tensor:
+def resized_crop(images: Tensor, smallest: float, chance: Draws | Generator, *, degrees: float = 0.0) -> Tensor:
     """A random window of each image, turned a little and enlarged to the image's size, in one bilinear look-up.
 
     The window has an area share drawn evenly from [smallest, 1] and a ratio of its sides drawn log-evenly from
@@ -104,13 +107,13 @@ def resized_crop(images: Tensor, smallest: float, generator: Generator, *, degre
     Args:
         images: Float [N, C, H, W].
         smallest: The least area share, in (0, 1].
-        generator: On the CPU.
+        chance: On the CPU.
         degrees: The window is turned by up to so many degrees either way.
     """
     if smallest == 1 and degrees == 0:
         return images
     height, width = images.shape[2:]
-    area, ratio, across, down, turn = torch.rand(5, len(images), generator=generator)
+    area, ratio, across, down, turn = _draws(chance, len(images)).rand(5, len(images), dim=1)
     wide = high = torch.ones(len(images))
     if smallest < 1:
         area = smallest + (1 - smallest) * area
@@ -130,6 +133,10 @@ def resized_crop(images: Tensor, smallest: float, generator: Generator, *, degre
 
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, the grey of YIQ, PIL and torchvision."""
+
+
+def _draws(chance: Draws | Generator, images: int) -> Draws:
+    return Draws(chance, images) if isinstance(chance, Generator) else chance
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -22,9 +22,9 @@ from PIL import Image
 
 from sslprune.data import decode, places
 from sslprune.data.cache import cached
-from sslprune.data.extras import require
 from sslprune.data.source import Source, Split
 from sslprune.errors import DatasetError
+from sslprune.extras import require
 
 _CLASSES = """
     aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep

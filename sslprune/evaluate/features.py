@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from sslprune import ranks
 from sslprune.errors import ArchitectureError, DatasetError
-from sslprune.evaluate.batches import Data, batches, is_pair, length, preparation, to_device
+from sslprune.evaluate.batches import Data, batches, is_indexed, is_pair, length, preparation, to_device
 from sslprune.evaluate.labelled import Images, label_shape, label_tensor
 from sslprune.models.anatomy import forward_stages, stages
 from sslprune.models.head import POOLED, check_stage, pool_flat, stage_features
@@ -92,6 +93,7 @@ def extract_labelled(
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    shared: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Features and labels of labelled images, from a single pass.
 
@@ -101,6 +103,9 @@ def extract_labelled(
         what: "train" or "test", for messages.
         multi: Whether labels are -1, 0 and 1 for each class, [N,C], and not a class number, [N].
         model, pool, batch_size, device, preprocessing, progress: See `extract`.
+        shared: Whether all processes of a training make this call together: each extracts its part of the batches, and
+            rank 0 gets what one process would, bit for bit; the others nothing. What can only be read from its start,
+            such as a DataLoader, rank 0 extracts alone.
 
     Returns:
         Stage name to float32 [N,D], and the labels int64 [N] or int8 [N,C], all on the CPU.
@@ -113,8 +118,10 @@ def extract_labelled(
     if is_pair(data):  # refused before the network has run, and not after
         check(data[1], len(data[0]), what=what)  # type: ignore[index]
     features, labels = _gather(
-        model, stage_reader(model, name, pool), data, batch_size, device, preprocessing, progress
+        model, stage_reader(model, name, pool), data, batch_size, device, preprocessing, progress, shared
     )
+    if shared and not ranks.is_first():
+        return {}, torch.empty(0)
     if labels is None:
         raise DatasetError(f"the {what} images have no labels.", "Give (images, labels), or items (image, label).")
     return features, check(labels, len(labels), what=what)
@@ -195,15 +202,19 @@ def _gather(
     device: torch.device | str | None,
     preprocessing: Callable[[Tensor], Tensor] | None,
     progress: bool,
+    shared: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     from tqdm import tqdm
 
+    shared = shared and ranks.world() > 1
+    own = _own_part(data, batch_size) if shared else None
     prepare = preparation(model, preprocessing)
     gathered: dict[str, list[Tensor]] = {}
     labels: list[Tensor] = []
-    bar = tqdm(total=length(data), desc="features", unit="img", disable=not progress, file=sys.stderr)
+    total = length(data) if own is None else len(own)
+    bar = tqdm(total=total, desc="features", unit="img", disable=not progress, file=sys.stderr)
     with bar, frozen(model, device) as here:
-        for images, some in batches(data, batch_size):
+        for images, some in batches(data, batch_size, own) if own is None or own else ():
             with torch.inference_mode():
                 # The faster layout on a CPU; the maps, pooled and flattened, come out in the same order.
                 found = features(prepare(to_device(images, here)).contiguous(memory_format=torch.channels_last))
@@ -212,7 +223,32 @@ def _gather(
                 gathered.setdefault(name, []).append(torch.empty(rows.shape).copy_(rows))
             labels += [] if some is None else [some.cpu()]
             bar.update(len(images))
+    if shared:
+        return _on_first(gathered, labels)
     if not gathered:
         raise DatasetError("images are none at all.", "Give at least one image.")
+    return _whole(gathered), torch.cat(labels) if labels else None
+
+
+def _whole(parts: dict[str, list[Tensor]]) -> dict[str, Tensor]:
     # Popped, so that no more than one stage is in memory twice.
-    return {name: torch.cat(gathered.pop(name)) for name in list(gathered)}, torch.cat(labels) if labels else None
+    return {name: torch.cat(parts.pop(name)) for name in list(parts)}
+
+
+def _own_part(data: Data | Images, batch_size: int) -> Sequence[int] | None:
+    """This process's images: whole batches, so that each is computed as one process computes it."""
+    if not is_indexed(data):
+        return None if ranks.is_first() else ()
+    count = length(data) or 0
+    total, world = math.ceil(count / batch_size), ranks.world()
+    first, last = (total * each // world * batch_size for each in (ranks.rank(), ranks.rank() + 1))
+    return range(first, min(last, count))
+
+
+def _on_first(features: dict[str, list[Tensor]], labels: list[Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The parts of all processes on rank 0."""
+    found = ranks.collect(_whole(features)) or {}
+    listed = ranks.collect({"labels": torch.cat(labels)} if labels else {}) or {}
+    if ranks.is_first() and not found:
+        raise DatasetError("images are none at all.", "Give at least one image.")
+    return found, listed.get("labels")

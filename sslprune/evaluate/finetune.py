@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslprune.data.device_loader import generator_for
+from sslprune.data.draws import generator_for
 from sslprune.errors import ArchitectureError, DatasetError, DivergedError, MaskError
 from sslprune.evaluate.augment import augment
 from sslprune.evaluate.batches import (

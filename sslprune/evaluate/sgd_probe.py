@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslprune.data.device_loader import generator_for
+from sslprune.data.draws import generator_for
 from sslprune.errors import DatasetError, DivergedError
 from sslprune.evaluate.augment import augment
 from sslprune.evaluate.batches import Data, batches, is_indexed, is_pictures, length, preparation, to_device

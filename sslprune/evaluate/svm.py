@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sslprune.data.extras import require
 from sslprune.errors import DatasetError
 from sslprune.evaluate.batches import Data
 from sslprune.evaluate.features import extract_labelled, stage_name
 from sslprune.evaluate.labelled import check_features, label_shape
 from sslprune.evaluate.protocol import Protocol
+from sslprune.extras import require
 from sslprune.models.head import POOLED
 
 _POWERS_OF_TEN = tuple(float(f"1e{power}") for power in range(-7, 3))

@@ -6,13 +6,15 @@ training set, so the test set chooses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sslprune import ranks
 from sslprune.errors import DatasetError
 from sslprune.evaluate.batches import Data
 from sslprune.evaluate.features import extract_labelled
@@ -56,6 +58,7 @@ def evaluate_backbone(
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    shared: bool = False,
 ) -> Transfer:
     """Probe all stages of a frozen backbone.
 
@@ -74,6 +77,8 @@ def evaluate_backbone(
         recipe_sha256: Of the recipe that made the model, for the rows.
         device: Where to extract and to measure; None extracts where the model is and measures on the CPU.
         batch_size, preprocessing, progress: See `sslprune.evaluate.features.extract`.
+        shared: Whether all processes of a training make this call together: each extracts its part, rank 0 measures,
+            and all get the result.
 
     Returns:
         Rows in the order of `tasks`, stages shallow to deep; values are top-1 in per cent.
@@ -90,20 +95,43 @@ def evaluate_backbone(
         "device": device,
         "preprocessing": preprocessing,
         "progress": progress,
+        "shared": shared,
     }
     train_x, train_y = extract_labelled(model, train, **extraction)
     test_x, test_y = extract_labelled(model, test, what="test", **extraction)
-    train_x, test_x = placed(train_x, device), placed(test_x, device)
+    pruning = prunable(model).values()
+    make = partial(
+        _measured,
+        placed(train_x, device),
+        train_y,
+        placed(test_x, device),
+        test_y,
+        about={"name": name, "data": data, "keep": keep, "seed": seed, "recipe_sha256": recipe_sha256},
+        counts={
+            "prunable": sum(weight.numel() for weight in pruning),
+            "nonzero": sum(int(weight.count_nonzero()) for weight in pruning),
+        },
+        pool=pool,
+        tasks=tasks,
+        classes=classes,
+    )
+    return ranks.on_first(make) if shared else make()
 
-    weights = prunable(model).values()
-    counts = {
-        "n_train": len(train_y),
-        "n_test": len(test_y),
-        "prunable": sum(weight.numel() for weight in weights),
-        "nonzero": sum(int(weight.count_nonzero()) for weight in weights),
-    }
-    rows: list[Row] = []
-    head = None
+
+def _measured(
+    train_x: Mapping[str, Tensor],
+    train_y: Tensor,
+    test_x: Mapping[str, Tensor],
+    test_y: Tensor,
+    *,
+    about: Mapping[str, Any],
+    counts: Mapping[str, int],
+    pool: int,
+    tasks: Sequence[str],
+    classes: Sequence[str] | None,
+) -> Transfer:
+    """The rows of given features."""
+    seed, rows, head = about["seed"], list[Row](), None
     for task in tasks:
         measured = {}
         for stage, x in train_x.items():
@@ -115,23 +143,19 @@ def evaluate_backbone(
         for stage, found in measured.items():
             rows.append(
                 row(
-                    name=name,
+                    **about,
                     task=task,
-                    data=data,
                     split="test",
                     metric="top1",
                     value=found.accuracy,
                     unit="%",
-                    keep=keep,
-                    seed=seed,
                     layer=stage,
                     protocol={"pool": pool, **found.protocol, "best_stage": stage == chosen},
-                    counts={**counts, "dims": train_x[stage].shape[1]},
-                    recipe_sha256=recipe_sha256,
+                    counts={"n_train": len(train_y), "n_test": len(test_y), **counts, "dims": train_x[stage].shape[1]},
                 )
             )
         if (probe := measured[chosen].probe) is not None:
-            head = Head(data, chosen, pool, probe)
+            head = Head(about["data"], chosen, pool, probe)
     return Transfer(rows, head)
 
 

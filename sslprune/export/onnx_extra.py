@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from sslprune.errors import MissingExtraError
+from sslprune.extras import require
 
 _WRITING = ("onnx", "onnxscript")
 
@@ -26,7 +25,7 @@ def require_writing() -> None:
         MissingExtraError: Some of it is not installed.
     """
     for name in _WRITING:
-        required(name, purpose="writing ONNX")
+        require(name, extra="onnx", purpose="writing ONNX")
 
 
 def onnx_package() -> Any:
@@ -35,24 +34,4 @@ def onnx_package() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    return required("onnx", purpose="reading and writing ONNX")
-
-
-def required(module: str, *, purpose: str, extra: str = "onnx") -> Any:
-    """Import `module`.
-
-    Args:
-        module: Dotted name.
-        purpose: What cannot be done without it, as in "writing ONNX".
-        extra: The extra of sslprune that installs it.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{purpose} needs {module.partition('.')[0]}, which cannot be imported ({error}).",
-            f"Run: pip install 'sslprune[{extra}]'",
-        ) from error
+    return require("onnx", extra="onnx", purpose="reading and writing ONNX")

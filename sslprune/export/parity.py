@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sslprune.export.onnx_extra import required
 from sslprune.export.onnx_file import FEATURES, INPUT, Output
+from sslprune.extras import require
 
 Array = NDArray[Any]
 Run = Callable[[Path, Array], dict[str, Array]]
@@ -79,7 +79,7 @@ def exact(model: nn.Module, x: Array, outputs: Mapping[str, Output]) -> dict[str
 
 def in_onnxruntime(path: Path, x: Array) -> dict[str, Array]:
     """In ONNX Runtime on the CPU."""
-    ort = required("onnxruntime", purpose="running ONNX")
+    ort = require("onnxruntime", extra="onnx", purpose="running ONNX")
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {INPUT: x}), strict=True))
@@ -87,7 +87,7 @@ def in_onnxruntime(path: Path, x: Array) -> dict[str, Array]:
 
 def in_openvino(path: Path, x: Array) -> dict[str, Array]:
     """In OpenVINO on the CPU, in float32 (by itself it takes bfloat16 where the processor has it)."""
-    openvino = required("openvino", purpose="running ONNX in OpenVINO", extra="bench")
+    openvino = require("openvino", extra="bench", purpose="running ONNX in OpenVINO")
     compiled = openvino.compile_model(openvino.Core().read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = compiled(x)
     return {output.any_name: np.array(results[output]) for output in compiled.outputs}
@@ -95,7 +95,7 @@ def in_openvino(path: Path, x: Array) -> dict[str, Array]:
 
 def in_reference(path: Path, x: Array) -> dict[str, Array]:
     """In ONNX's own evaluator: plain numpy, slow, and the letter of the standard."""
-    evaluator = required("onnx.reference", purpose="running ONNX").ReferenceEvaluator(str(path))
+    evaluator = require("onnx.reference", extra="onnx", purpose="running ONNX").ReferenceEvaluator(str(path))
     return dict(zip(evaluator.output_names, evaluator.run(None, {INPUT: x}), strict=True))
 
 

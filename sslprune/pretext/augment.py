@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from sslprune.data import views
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.options import Options, require
 
 
@@ -44,10 +45,10 @@ class Augmentation(Options):
         require(0 <= self.jitter <= 1, "jitter is a probability")
         require(0 <= self.grey <= 1, "grey is a probability")
 
-    def __call__(self, batch: Batch, generator: Generator) -> Tensor:
+    def __call__(self, batch: Batch, draws: Draws) -> Tensor:
         """The batch's images, changed, standardised again: [P * B, 3, H, W]."""
         images = batch.scale.undo(batch.images)
-        images = views.resized_crop(images, self.crop, generator, degrees=self.degrees)
+        images = views.resized_crop(images, self.crop, draws, degrees=self.degrees)
         strength = views.Jitter(self.brightness, self.contrast, self.saturation, self.hue, self.jitter)
-        images = views.jitter(images, strength, generator)
-        return batch.scale.standardise(views.grey(images, self.grey, generator))
+        images = views.jitter(images, strength, draws)
+        return batch.scale.standardise(views.grey(images, self.grey, draws))

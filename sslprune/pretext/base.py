@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.options import Options
 
 
@@ -40,7 +41,7 @@ class Pretext(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Turn a batch of B images into network inputs [V, 3, H, W] and their targets, with V a multiple of B."""
 
     @abstractmethod

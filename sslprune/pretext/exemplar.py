@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslprune import ranks
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.augment import Augmentation
 from sslprune.pretext.base import Pretext
 from sslprune.pretext.options import Options, require
@@ -51,7 +53,7 @@ class ExemplarOptions(Augmentation):
 class Exemplar(Pretext):
     """Several copies of each image, each with crop, flip, rotation and colours of its own: V = copies * B.
 
-    With several processes, each mines among its own images (ours).
+    Several processes mine among the images of all: each computes the loss of the global batch.
     """
 
     options_type = ExemplarOptions
@@ -62,8 +64,8 @@ class Exemplar(Pretext):
         self.copies = self.options.copies
         self.embedding = nn.Linear(num_features, self.options.dimension)
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
-        return self.options(batch, generator), batch.indices.repeat(self.copies)
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        return self.options(batch, draws), batch.indices.repeat(self.copies)
 
     def forward(self, features: Tensor) -> Tensor:
         """A point on the unit sphere (their code divides by the norm over the batch, unintended as it seems)."""
@@ -71,7 +73,7 @@ class Exemplar(Pretext):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean over all ordered pairs of copies of one image: max(0, margin + d(pair) - d(its mined negative))."""
-        distance = squared_distances(outputs)
+        targets, distance = ranks.gather(targets), squared_distances(ranks.gather_learning(outputs))
         same = targets[:, None] == targets
         losses = []
         for positive in partners(targets, self.copies):
@@ -82,6 +84,7 @@ class Exemplar(Pretext):
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
         """Share of views whose nearest other view is of the same image."""
+        targets, outputs = ranks.gather(targets), ranks.gather(outputs)
         nearest = squared_distances(outputs).fill_diagonal_(torch.inf).argmin(1)
         return float((targets[nearest] == targets).float().mean() * 100)
 

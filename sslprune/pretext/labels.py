@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.errors import DatasetError
 from sslprune.pretext.base import Pretext
 from sslprune.pretext.options import Options
@@ -25,7 +26,7 @@ class Labels(Pretext):
         super().__init__(num_features, num_images=num_images, num_classes=num_classes)
         self.classifier = nn.Linear(num_features, num_classes)
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         if batch.labels is None:
             raise DatasetError("the pretext 'labels' needs labels, and this data has none.", "Choose another pretext.")
         return batch.images, batch.labels

@@ -10,11 +10,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslprune import ranks
 from sslprune.data.device_loader import Batch
-from sslprune.pretext import ranks
+from sslprune.data.draws import Draws
 from sslprune.pretext.augment import Augmentation
 from sslprune.pretext.base import Pretext
 from sslprune.pretext.options import Options, require
@@ -68,11 +69,11 @@ class NPID(Pretext):
         self.register_buffer("bank", F.normalize(torch.randn(num_images, self.options.dimension), dim=1))
         self.register_buffer("normaliser", torch.zeros(()))
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
-        images, targets = self.options(batch, generator), batch.indices
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        images, targets = self.options(batch, draws), batch.indices
         if self.options.negatives:
             shape = (len(targets), self.options.negatives)
-            drawn = torch.randint(len(self.bank), shape, generator=generator).to(targets.device)
+            drawn = draws.randint(0, len(self.bank), shape).to(targets.device)
             targets = torch.cat([targets[:, None], drawn], 1)
         return images, targets
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.data.views import rotations
 from sslprune.pretext.base import Pretext
 from sslprune.pretext.options import Options
@@ -23,7 +24,7 @@ class RotNet(Pretext):
         super().__init__(num_features, num_images=num_images, num_classes=num_classes)
         self.classifier = nn.Linear(num_features, 4)
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         targets = torch.arange(4, device=batch.images.device).repeat_interleave(len(batch.images))
         return rotations(batch.images), targets
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.data.views import rotations
 from sslprune.errors import DatasetError
 from sslprune.pretext.base import Pretext
@@ -54,7 +55,7 @@ class S4L(Pretext):
         self.classifier = nn.Linear(num_features, num_classes)
         self.turns = nn.Linear(num_features, 4)
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         other = batch.labelled
         if other is None or other.labels is None:
             raise DatasetError("the pretext 's4l' needs labels, and this data has none.", "Choose another pretext.")

@@ -10,10 +10,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslprune import ranks
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.augment import Augmentation
 from sslprune.pretext.base import Pretext
 from sslprune.pretext.options import Options, require
@@ -45,7 +47,7 @@ class SimCLROptions(Augmentation):
 
 
 class SimCLR(Pretext):
-    """Two views of each image: V = 2B. With several processes, each compares its own images (ours)."""
+    """Two views of each image: V = 2B. Several processes compare the images of all, as one would."""
 
     options_type = SimCLROptions
     copies = 2
@@ -57,8 +59,8 @@ class SimCLR(Pretext):
             nn.Linear(num_features, num_features), nn.ReLU(), nn.Linear(num_features, self.options.dimension)
         )
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
-        return self.options(batch, generator), batch.indices.repeat(2)
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        return self.options(batch, draws), batch.indices.repeat(2)
 
     def forward(self, features: Tensor) -> Tensor:
         """A point on the unit sphere."""
@@ -66,10 +68,12 @@ class SimCLR(Pretext):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """NT-Xent: cross-entropy of each view's partner among all other views."""
+        targets, outputs = ranks.gather(targets), ranks.gather_learning(outputs)
         return F.cross_entropy(_others(outputs) / self.options.temperature, _partner(targets))
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
         """Share of views whose nearest other view is their partner."""
+        targets, outputs = ranks.gather(targets), ranks.gather(outputs)
         return super().score(_others(outputs), _partner(targets))
 
 

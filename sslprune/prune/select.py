@@ -43,13 +43,12 @@ def top(scores: Scores, count: int, *, within: Mask, least: Mapping[str, int] | 
         KeepError: `within` keeps fewer than `count`, or `least` asks for more.
     """
     names = list(scores)
-    held = {name: min((least or {}).get(name, 0), int(within[name].sum())) for name in names}
+    held = {name: min((least or {}).get(name, 0), int(within[name].count_nonzero())) for name in names}
     # Pruned weights rank below every kept one, also below kept weights whose score is zero; promised ones above all.
     ranked = [_ranked(scores[name], within[name], held[name]) for name in names]
-    check_count(count, sum(int(within[name].sum()) for name in names), sum(held.values()))
+    check_count(count, sum(int(within[name].count_nonzero()) for name in names), sum(held.values()))
     flat = torch.cat(ranked)
-    kept = torch.zeros_like(flat, dtype=torch.bool)
-    kept[torch.sort(flat, descending=True, stable=True).indices[:count]] = True
+    kept = _first(flat, count)
     pieces = kept.split([scores[name].numel() for name in names])
     return Mask({name: piece.view(scores[name].shape) for name, piece in zip(names, pieces, strict=True)})
 
@@ -77,9 +76,20 @@ def check_count(count: int, left: int, promised: int = 0) -> None:
         )
 
 
+def _first(flat: Tensor, count: int) -> Tensor:
+    """Where the `count` highest values are, the earlier ones among equals; sorting would take many times as long."""
+    if count == 0:
+        return torch.zeros_like(flat, dtype=torch.bool)
+    least = flat.kthvalue(len(flat) - count + 1).values
+    kept = flat > least
+    equal = (flat == least).nonzero()[:, 0]
+    kept[equal[: count - int(kept.count_nonzero())]] = True
+    return kept
+
+
 def _ranked(score: Tensor, kept: Tensor, held: int) -> Tensor:
     flat = score.detach().double().flatten()
     flat = torch.where(kept.to(flat.device).flatten(), flat, -torch.inf)
     if held:
-        flat[torch.sort(flat, descending=True, stable=True).indices[:held]] = torch.inf
+        flat[_first(flat, held)] = torch.inf
     return flat

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslprune.errors import ArchitectureError, KeepError, MissingExtraError
+from sslprune.errors import ArchitectureError, KeepError
+from sslprune.extras import require
 from sslprune.graph.coupling import Coupling, coupling
 from sslprune.graph.nodes import Graph
 from sslprune.graph.surgery import Kept, shrink_
@@ -219,12 +220,7 @@ def _mask(weights: Mapping[str, Tensor], kept: Mapping[str, Kept]) -> Mask:
 
 
 def _torch_pruning() -> Any:
-    try:
-        import torch_pruning
-    except ImportError as error:
-        raise MissingExtraError(
-            "pruning whole channels needs torch-pruning, which is not installed.", "Run: pip install 'sslprune[slim]'"
-        ) from error
+    torch_pruning = require("torch_pruning", extra="slim", purpose="pruning whole channels")
     if not hasattr(torch_pruning, "DependencyGraph"):
         raise ArchitectureError("this torch_pruning has no DependencyGraph.", "Run: pip install 'sslprune[slim]'")
     return torch_pruning

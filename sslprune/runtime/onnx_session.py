@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslprune.errors import DeviceError
-from sslprune.export.onnx_extra import required
+from sslprune.extras import require
 from sslprune.runtime.onnx_file import unusable
 
 _FATAL = 4
@@ -41,7 +41,7 @@ class OnnxSession:
 
     def __init__(self, content: bytes, path: Path, *, device: str = "cpu") -> None:
         self._path = path
-        ort = required("onnxruntime", purpose="the runtime 'onnx'")
+        ort = require("onnxruntime", extra="onnx", purpose="the runtime 'onnx'")
         kind, number = _device(device)
         provider = _PROVIDERS[kind]
         if provider not in ort.get_available_providers():

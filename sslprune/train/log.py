@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sslprune import jsonl
+from sslprune import jsonl, ranks
 
 
 class Log:
     """Appends to `train.log.jsonl`; rows have the wall-clock time, so logs are never compared bit for bit.
+
+    Of several processes rank 0 alone writes and draws.
 
     Args:
         path: The log file.
@@ -20,11 +22,12 @@ class Log:
 
     def __init__(self, path: Path, *, progress: bool) -> None:
         self.path = path
-        self.progress = progress
+        self.progress = progress and ranks.is_first()
 
     def write(self, event: str, **values: Any) -> None:
         """Append one row."""
-        jsonl.append(self.path, [{"event": event, "time": round(time.time(), 3), **values}], sync=False)
+        if ranks.is_first():
+            jsonl.append(self.path, [{"event": event, "time": round(time.time(), 3), **values}], sync=False)
 
     def bar(self, *, total: int, initial: int, label: str) -> Any:
         """A progress bar (tqdm) over the updates of a round."""

@@ -7,19 +7,22 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from sslprune import ranks
 from sslprune.config import Training
-from sslprune.data.device_loader import DeviceLoader
+from sslprune.data.draws import Draws
+from sslprune.data.loader import Loader
 from sslprune.errors import DivergedError, StepError
 from sslprune.masks import Mask
 from sslprune.pretext.base import Pretext
 from sslprune.prune.rewind import State, snapshot
-from sslprune.train import checkpoint, optim
+from sslprune.train import checkpoint, distributed, optim
 from sslprune.train.log import Log
 
 LOG_EVERY = 50
@@ -65,6 +68,9 @@ class Span:
 class Loop:
     """Everything that the rounds of one run share.
 
+    Started by torchrun, several processes train one learner (see `distributed`): each sees its part of every batch, all
+    hold the same state after every update, and rank 0 alone reads, writes and logs.
+
     Args:
         training: Optimiser, schedule, views.
         data: Batches by update number.
@@ -76,7 +82,7 @@ class Loop:
     """
 
     training: Training
-    data: DeviceLoader
+    data: Loader
     folder: Path
     recipe_sha256: str
     log: Log
@@ -97,41 +103,44 @@ class Loop:
             The state after `span.snapshot` updates, on the CPU; empty where the span has none.
 
         Raises:
-            DivergedError: The loss, or what was learned, became infinite or not a number.
+            DivergedError: The loss, or what was learned, became infinite or not a number, on any process.
+            MaskError: Processes were given different masks.
             StepError: The span is empty, or its snapshot lies outside of it.
             CheckpointError: A checkpoint is unreadable or of another recipe.
             StorageError: A checkpoint could not be written.
         """
         check(span)
-        finished, unfinished = self.folder / f"{span.number:02d}.pt", self.folder / "unfinished.pt"
-        if finished.exists():
-            payload = self._read(finished)
-            learner.load_state_dict(payload["learner"])
-            return dict(payload["snapshot"])
+        distributed.check_same(mask, span.number)
+        stored = ranks.on_first(partial(self._stored, span.number))
+        if stored is not None:
+            learner.load_state_dict(stored["learner"])
+        if stored is not None and "optimizer" not in stored:
+            return dict(stored["snapshot"])
 
         mask = mask.to(self.device)
         optimizer = optim.build(self.training, learner.parameters())
         update, kept = span.start, {}
-        if unfinished.exists() and (payload := self._read(unfinished))["round"] == span.number:
-            learner.load_state_dict(payload["learner"])
-            optimizer.load_state_dict(payload["optimizer"])
-            update, kept = payload["update"], payload["snapshot"]
+        if stored is not None:
+            optimizer.load_state_dict(stored["optimizer"])
+            update, kept = stored["update"], stored["snapshot"]
             self.log.write("resumed", round=span.number, update=update)
         elif span.snapshot == span.start:
             kept = snapshot(learner)
 
         step = Stepper(learner, optimizer, mask, weights, compile=self.training.compile)
         saved = logged = time.monotonic()
-        images = 0
+        images, waited = 0, 0.0
         with self.log.bar(total=span.total, initial=update, label=span.label) as bar:
             while update < span.total:
-                batch, generator = self.data(span.number, update)
-                views, targets = learner.pretext.views(batch, generator)
+                asked = time.monotonic()
+                batch, draws = self.data(span.number, update)
+                waited += time.monotonic() - asked
+                views, targets = learner.pretext.views(batch, draws)
                 lr = optim.rate(self.training, update, total=span.total, per_epoch=self.data.per_epoch, peak=span.peak)
-                with _global_randomness(generator, self.device):
+                with _global_randomness(draws, self.device):
                     loss, outputs = step(views, targets, lr)
                 update += 1
-                images += len(views)
+                images += len(views) * ranks.world()
                 bar.update()
                 if update % LOG_EVERY == 0 or update == span.total:
                     now = time.monotonic()
@@ -140,39 +149,66 @@ class Loop:
                         "update": update,
                         "epoch": round(update / self.data.per_epoch, 4),
                         "lr": lr,
-                        "loss": _finite(float(loss), span, update),
-                        "score": round(learner.pretext.score(outputs, targets), 3),
+                        "loss": _finite(float(ranks.mean(loss)), span, update),
+                        "score": round(self._mean(learner.pretext.score(outputs, targets)), 3),
                         "views_per_s": round(images / max(now - logged, 1e-9), 1),
+                        "wait_s": round(waited, 3),
+                        **self.data.report(),
                     }
                     self.log.write("update", **row)
                     bar.set_postfix_str(
                         f"loss {row['loss']:.3f}, {row['score']:.1f} %, {row['views_per_s']:.0f} images/s"
                     )
-                    logged, images = now, 0
+                    logged, images, waited = now, 0, 0.0
                 learner.pretext.after_update(outputs, targets)
                 if update == span.snapshot:
                     kept = snapshot(learner)
                 if update < span.total and time.monotonic() - saved >= self.checkpoint_every:
                     self._write(
-                        unfinished, learner, kept, round=span.number, update=update, optimizer=optimizer.state_dict()
+                        self._unfinished,
+                        learner,
+                        kept,
+                        round=span.number,
+                        update=update,
+                        optimizer=optimizer.state_dict(),
                     )
                     saved = time.monotonic()
         if not all(bool(tensor.isfinite().all()) for tensor in learner.state_dict().values()):
             raise _diverged("what was learned is not finite", span, update)
-        self._write(finished, learner, kept, round=span.number, update=update)
-        unfinished.unlink(missing_ok=True)
+        self._write(self._finished(span.number), learner, kept, round=span.number, update=update)
+        if ranks.is_first():
+            self._unfinished.unlink(missing_ok=True)
         return kept
 
-    def _read(self, path: Path) -> dict[str, Any]:
-        return checkpoint.load(path, recipe_sha256=self.recipe_sha256)
+    def _finished(self, number: int) -> Path:
+        return self.folder / f"{number:02d}.pt"
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.folder / "unfinished.pt"
+
+    def _stored(self, number: int) -> dict[str, Any] | None:
+        """What there is of a round: its end, or with the optimiser's state what it had come to, or nothing."""
+        if self._finished(number).exists():
+            return checkpoint.load(self._finished(number), recipe_sha256=self.recipe_sha256)
+        if not self._unfinished.exists():
+            return None
+        stored = checkpoint.load(self._unfinished, recipe_sha256=self.recipe_sha256)
+        return stored if stored["round"] == number else None
+
+    def _mean(self, number: float) -> float:
+        """Over all processes."""
+        return float(ranks.mean(torch.tensor(number, dtype=torch.float64)))
 
     def _write(self, path: Path, learner: Learner, snapshot: State, **more: Any) -> None:
+        if not ranks.is_first():  # all hold the same
+            return
         payload = {"recipe_sha256": self.recipe_sha256, "learner": learner.state_dict(), "snapshot": snapshot, **more}
         checkpoint.save(path, payload)
 
 
 class Stepper:
-    """One update: forward, backward, optimiser, mask."""
+    """One update: forward, backward, optimiser, mask. With several processes all make it at once."""
 
     def __init__(
         self,
@@ -187,20 +223,23 @@ class Stepper:
         learner.train()
         self.learner, self.optimizer, self.weights = learner, optimizer, weights
         self.mask = None if mask.kept == mask.prunable else mask
-        self.forward = torch.compile(learner) if compile else learner
+        self.device = next(learner.parameters()).device
+        together = distributed.together(learner, self.device)
+        self.forward = torch.compile(together) if compile else together
 
     def __call__(self, views: Tensor, targets: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-        """Make one update at this learning rate; returns the loss and the outputs, detached."""
+        """Make one update at this learning rate; returns the loss and the outputs of the own views, detached."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with _precision(views.device):
             outputs = self.forward(views.contiguous(memory_format=torch.channels_last))
-        loss = self.learner.pretext.loss(outputs.float(), targets)
+        loss = self.learner.pretext.loss(_at_least_single(outputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         if self.mask is not None:
             optim.hold(self.mask, self.weights, self.optimizer)
+        distributed.average_statistics(self.learner, self.device)
         return loss.detach(), outputs.detach()
 
 
@@ -209,10 +248,17 @@ def _precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
+def _at_least_single(outputs: Tensor) -> Tensor:
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
 @contextmanager
-def _global_randomness(generator: Generator, device: torch.device) -> Iterator[None]:
-    """Dropout and its like draw from the global state: let that follow from the update, too, and be put back after."""
-    seed = int(torch.randint(2**32, (), generator=generator))
+def _global_randomness(draws: Draws, device: torch.device) -> Iterator[None]:
+    """Dropout and its like draw from the global state: let that follow from the update, too, and be put back after.
+
+    Every process draws for its own images otherwise than the others, and so than one process would.
+    """
+    seed = int(torch.randint(2**32, (), generator=draws.generator)) + ranks.rank()
     accelerated = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if accelerated else []):
         torch.default_generator.manual_seed(seed)

@@ -174,3 +174,19 @@ def test_what_does_not_go_together_is_refused(zoo, voc, colours):
         run(finetune, MODEL, "--data", "voc07", "--labels", 0.1, "--out", Path("never"))
     with pytest.raises(ArchitectureError, match="layer9"):
         run(evaluate, MODEL, "--task", "sgd", "--data", colours, "--stage", "layer9")
+
+
+@pytest.mark.parametrize("task", ["linear", "knn", "sgd", "finetune"])
+def test_data_too_large_for_memory_is_read_image_by_image(zoo, colours, capsys, task, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    source = colours.replace("folder:", "large:")
+    more = {"sgd": ["--steps", 6], "finetune": ["--epochs", 2]}.get(task, [])
+    run(evaluate, MODEL, "--data", source, "--task", task, "--json", *more)
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["split"] for row in rows} == {"val"}
+    seen = 6 * 30 if task == "sgd" else 30  # with repeats
+    assert {(row["counts"]["n_train"], row["counts"]["n_test"]) for row in rows} == {(seen, 12)}
+    run(evaluate, MODEL, "--data", source, "--task", task, "--json", *more)
+    assert json.loads(capsys.readouterr().out)["rows"] == rows
+    with pytest.raises(DatasetError, match="--labels does not go with"):
+        run(evaluate, MODEL, "--data", source, "--task", task, "--labels", 0.5)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sslprune.data.device_loader import DeviceLoader, channel_statistics, generator_for
+from sslprune.data.device_loader import DeviceLoader, channel_statistics
+from sslprune.data.draws import generator_for
 from sslprune.errors import DatasetError
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (12, 5, 5, 3), np.uint8)
@@ -37,11 +38,11 @@ def test_a_batch_depends_on_nothing_that_was_asked_before(
     fresh, used = loader(seed=seed), loader(seed=seed)
     for earlier in before:
         used(*earlier)
-    (one, one_generator), (other, other_generator) = fresh(*place), used(*place)
+    (one, one_draws), (other, other_draws) = fresh(*place), used(*place)
     assert torch.equal(one.images, other.images)
     assert torch.equal(one.labels, other.labels)
     assert torch.equal(one.indices, other.indices)
-    assert torch.equal(one_generator.get_state(), other_generator.get_state())
+    assert torch.equal(one_draws.generator.get_state(), other_draws.generator.get_state())
 
 
 @given(st.integers(1, 12), st.integers(1, 15), st.integers(0, 3), st.integers(0, 5))
@@ -115,9 +116,9 @@ def test_no_two_purposes_share_a_stream() -> None:
 
 
 def test_batches_are_the_same_for_ever() -> None:
-    batch, generator = loader()(2, 7)
+    batch, draws = loader()(2, 7)
     assert batch.indices.tolist() == [4, 10, 2, 7]
-    assert generator.initial_seed() == 5_291_005_077_739_292_405
+    assert draws.generator.initial_seed() == 5_291_005_077_739_292_405
 
 
 def test_channel_statistics_are_numpys_rounded_to_four_digits() -> None:
@@ -180,3 +181,27 @@ def test_standardised_images_go_back_to_their_colours() -> None:
     expected = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)[batch.indices] / 255
     torch.testing.assert_close(batch.scale.undo(batch.images), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(batch.scale.standardise(expected), batch.images, atol=1e-5, rtol=0)
+
+
+@given(places, st.sampled_from([2, 3, 6]), st.integers(1, 3))
+def test_the_parts_of_all_processes_are_the_batch_of_one(place: tuple[int, int], world: int, copies: int) -> None:
+    options = {"batch": 6, "copies": copies, "labelled": True}
+    whole, draws = loader(**options)(*place)
+    assert whole.labelled is not None
+    parts = [loader(**options, rank=rank, world=world)(*place) for rank in range(world)]
+    for one, of_parts in (
+        (whole, [part for part, _ in parts]),
+        (whole.labelled, [part.labelled for part, _ in parts]),
+    ):
+        assert torch.equal(torch.cat([part.indices for part in of_parts]), one.indices)
+        assert torch.equal(torch.cat([part.labels for part in of_parts]), one.labels)
+        views = [part.images.view(copies, 6 // world, 3, 5, 5) for part in of_parts]
+        assert torch.equal(torch.cat(views, 1).flatten(0, 1), one.images)
+    drawn = torch.cat([own.rand(6 // world) for _, own in parts])
+    assert torch.equal(drawn, draws.rand(6))
+
+
+def test_a_batch_that_does_not_go_into_equal_parts_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"a batch of 4 images does not go into 3 .*\n.*divides 4"):
+        loader(world=3)
+    loader(count=3, world=3)  # here the batch is the whole set

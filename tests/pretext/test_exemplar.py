@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.exemplar import Exemplar, ExemplarOptions, partners, semi_hard, squared_distances
 
 
@@ -80,7 +81,7 @@ def test_every_copy_has_views_of_its_own_and_the_number_of_its_image() -> None:
     batch = Batch(
         torch.rand(6, 3, 8, 8, generator=Generator().manual_seed(0)).repeat(3, 1, 1, 1), None, torch.arange(6)
     )
-    shown, targets = task().views(batch, Generator().manual_seed(0))
+    shown, targets = task().views(batch, Draws(Generator().manual_seed(0), 6))
     assert shown.shape == (18, 3, 8, 8)
     assert targets.tolist() == [*range(6)] * 3
     first, second, third = shown.split(6)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.errors import DatasetError
 from sslprune.pretext.labels import Labels
 
@@ -13,7 +14,7 @@ from sslprune.pretext.labels import Labels
 def test_images_and_labels_go_through_untouched() -> None:
     images, labels = torch.randn(5, 3, 6, 6), torch.tensor([2, 0, 1, 1, 0])
     task = Labels(8, num_images=5, num_classes=3)
-    views, targets = task.views(Batch(images, labels, torch.arange(5)), torch.Generator())
+    views, targets = task.views(Batch(images, labels, torch.arange(5)), Draws(torch.Generator(), 5))
     assert views is images
     assert targets is labels
     assert Labels.needs_labels
@@ -23,4 +24,4 @@ def test_images_and_labels_go_through_untouched() -> None:
 def test_data_without_labels_is_refused() -> None:
     task = Labels(8, num_images=5, num_classes=3)
     with pytest.raises(DatasetError, match="needs labels"):
-        task.views(Batch(torch.randn(5, 3, 6, 6), None, torch.arange(5)), torch.Generator())
+        task.views(Batch(torch.randn(5, 3, 6, 6), None, torch.arange(5)), Draws(torch.Generator(), 5))

@@ -1,20 +1,19 @@
-"""NPID: the loss is the formula of its paper, and the memory moves as it says, on every process alike."""
+"""NPID: the loss is the formula of its paper, and the memory moves as it says."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Generator, Tensor, multiprocessing
-from torch import distributed as dist
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from sslprune import pretext
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.npid import NPID
 
 IMAGES = 11
@@ -85,9 +84,9 @@ def test_the_memory_is_in_the_state_and_starts_on_the_sphere_from_the_seed() -> 
 
 def test_targets_are_the_images_numbers_and_then_their_negatives() -> None:
     batch = Batch(torch.rand(3, 3, 8, 8), None, torch.tensor([4, 0, 10]))
-    _, targets = task().views(batch, Generator().manual_seed(0))
+    _, targets = task().views(batch, Draws(Generator().manual_seed(0), 3))
     assert targets.tolist() == [4, 0, 10]
-    _, targets = task(negatives=500).views(batch, Generator().manual_seed(0))
+    _, targets = task(negatives=500).views(batch, Draws(Generator().manual_seed(0), 3))
     assert targets[:, 0].tolist() == [4, 0, 10]
     counts = targets[:, 1:].flatten().bincount(minlength=IMAGES)
     assert len(counts) == IMAGES
@@ -100,27 +99,3 @@ def test_the_score_is_the_share_that_is_nearest_to_its_own_memory() -> None:
     assert head.score(outputs, torch.tensor([4, 0, 10, 2])) == 75
     sampled = torch.tensor([[4, 1, 2], [0, 5, 6], [10, 1, 2], [2, 3, 4]])
     assert head.score(outputs, sampled) == 75
-
-
-def process(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    head = task(negatives=2)
-    outputs, targets = points(6, 0)[rank * 3 : rank * 3 + 3], torch.arange(18).view(6, 3)[rank * 3 : rank * 3 + 3] % 11
-    loss = head.loss(outputs, targets)
-    head.after_update(outputs, targets)
-    torch.save({"loss": loss, **head.state_dict()}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_remember_what_one_would(tmp_path: Path) -> None:
-    multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
-    states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    head, targets = task(negatives=2), torch.arange(18).view(6, 3) % 11
-    loss = head.loss(points(6, 0), targets)
-    head.after_update(points(6, 0), targets)
-    torch.testing.assert_close((states[0]["loss"] + states[1]["loss"]) / 2, loss)
-    for state in states:
-        for name, tensor in head.state_dict().items():
-            torch.testing.assert_close(state[name], tensor)
-    assert torch.equal(states[0]["bank"], states[1]["bank"])

@@ -10,6 +10,7 @@ from torch import nn
 
 from sslprune import pretext
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.errors import UnknownPretextError
 from sslprune.pretext.base import Pretext
 
@@ -40,7 +41,7 @@ def test_equal_seeds_give_equal_heads_and_the_global_state_stays(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_views_are_a_multiple_of_the_images_and_the_loss_is_one_finite_number_with_a_gradient(name: str) -> None:
     task = build(name)
-    views, targets = task.views(batch(task.copies), torch.Generator().manual_seed(0))
+    views, targets = task.views(batch(task.copies), Draws(torch.Generator().manual_seed(0), 6))
     assert views.shape[1:] == (3, 4, 4)
     assert len(views) == len(targets)
     assert len(views) % 6 == 0
@@ -56,7 +57,7 @@ def test_views_are_a_multiple_of_the_images_and_the_loss_is_one_finite_number_wi
 def test_views_follow_from_the_generator_and_leave_the_batch_alone(name: str) -> None:
     task = build(name)
     given = batch(task.copies)
-    (one, targets), (other, same) = (task.views(given, torch.Generator().manual_seed(5)) for _ in range(2))
+    (one, targets), (other, same) = (task.views(given, Draws(torch.Generator().manual_seed(5), 6)) for _ in range(2))
     assert torch.equal(one, other)
     assert torch.equal(targets, same)
     assert torch.equal(given.images, batch(task.copies).images)

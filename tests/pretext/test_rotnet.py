@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.rotnet import RotNet
 
 
 def test_each_image_is_there_in_all_four_rotations_with_their_targets() -> None:
     images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     task = RotNet(8, num_images=5, num_classes=0)
-    views, targets = task.views(Batch(images, None, torch.arange(5)), torch.Generator())
+    views, targets = task.views(Batch(images, None, torch.arange(5)), Draws(torch.Generator(), 5))
     assert views.shape == (20, 3, 6, 6)
     assert targets.bincount().tolist() == [5, 5, 5, 5]
     for place, (view, turns) in enumerate(zip(views, targets.tolist(), strict=True)):

@@ -10,6 +10,7 @@ from torch import Generator
 from torch.nn import functional as F
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.errors import DatasetError
 from sslprune.pretext.s4l import S4L, S4LOptions
 
@@ -25,7 +26,7 @@ def batch() -> Batch:
 
 
 def test_all_images_in_four_rotations_with_labels_only_for_the_labelled() -> None:
-    shown, targets = task().views(batch(), Generator())
+    shown, targets = task().views(batch(), Draws(Generator(), 7))
     assert shown.shape == (24, 3, 6, 6)
     images = torch.cat([batch().images, batch().labelled.images])
     for place, (view, (label, turns)) in enumerate(zip(shown, targets.tolist(), strict=True)):
@@ -37,7 +38,7 @@ def test_all_images_in_four_rotations_with_labels_only_for_the_labelled() -> Non
 @given(st.integers(0, 99), st.floats(0, 3))
 def test_the_loss_is_the_sum_of_two_means(seed: int, weight: float) -> None:
     outputs = torch.randn(24, 7, generator=Generator().manual_seed(seed))
-    _, targets = task().views(batch(), Generator())
+    _, targets = task().views(batch(), Draws(Generator(), 7))
     labels = F.log_softmax(outputs[:, :3], 1)
     turns = F.log_softmax(outputs[:, 3:], 1)
     known = [(row, label) for row, label in enumerate(targets[:, 0].tolist()) if label >= 0]
@@ -48,7 +49,7 @@ def test_the_loss_is_the_sum_of_two_means(seed: int, weight: float) -> None:
 
 
 def test_the_score_is_of_the_labels() -> None:
-    _, targets = task().views(batch(), Generator())
+    _, targets = task().views(batch(), Draws(Generator(), 7))
     outputs = torch.zeros(24, 7)
     outputs[:, 2] = 1
     assert task().score(outputs, targets) == pytest.approx(100 / 3)
@@ -57,4 +58,4 @@ def test_the_score_is_of_the_labels() -> None:
 
 def test_data_without_labels_is_refused() -> None:
     with pytest.raises(DatasetError, match="needs labels"):
-        task().views(Batch(torch.randn(3, 3, 6, 6), None, torch.arange(3)), Generator())
+        task().views(Batch(torch.randn(3, 3, 6, 6), None, torch.arange(3)), Draws(Generator(), 3))

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from sslprune.data.device_loader import Batch
+from sslprune.data.draws import Draws
 from sslprune.pretext.simclr import SimCLR, SimCLROptions
 
 
@@ -53,7 +54,7 @@ def test_two_different_views_of_each_image() -> None:
     batch = Batch(
         torch.rand(6, 3, 8, 8, generator=Generator().manual_seed(0)).repeat(2, 1, 1, 1), None, torch.arange(6)
     )
-    shown, targets = task().views(batch, Generator().manual_seed(0))
+    shown, targets = task().views(batch, Draws(Generator().manual_seed(0), 6))
     assert targets.tolist() == [*range(6)] * 2
     assert not torch.equal(*shown.split(6))
     assert task().copies == 2

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sslprune import jsonl, pretext
 from sslprune.config import Training
 from sslprune.data.device_loader import Batch, DeviceLoader
+from sslprune.data.draws import Draws
 from sslprune.errors import CheckpointError, DivergedError, StepError
 from sslprune.masks import Mask
 from sslprune.prune.lottery import Rung, descend
@@ -41,7 +42,7 @@ class Data(DeviceLoader):
         super().__init__(images, None, batch=4, mean=(0.5,) * 3, std=(0.25,) * 3, seed=0, padding=1, flip=True)
         self.stop = stop
 
-    def __call__(self, round_number: int, update: int) -> tuple[Batch, torch.Generator]:
+    def __call__(self, round_number: int, update: int) -> tuple[Batch, Draws]:
         if update == self.stop:
             raise KeyboardInterrupt
         return super().__call__(round_number, update)
@@ -290,6 +291,7 @@ def test_the_log_says_what_was_done(tmp_path: Path) -> None:
     assert row["epoch"] == pytest.approx(TOTAL / 3, abs=1e-4)
     assert 0 <= row["score"] <= 100
     assert 0 < row["loss"] < 10
+    assert 0 <= row["wait_s"] < 60
 
 
 def test_the_pretext_head_and_batch_norm_train_and_are_part_of_what_is_kept(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sslprune.data.extras import require
 from sslprune.errors import MissingExtraError
+from sslprune.extras import require
 
 
 def test_what_is_installed_is_imported():
