@@ -14,6 +14,7 @@ _HOMES = {
     "Mask": "sslprune.masks",
     "Recipe": "sslprune.config",
     "compact": "sslprune.zoo.compact",
+    "compile": "sslprune.runtime.engine",
     "describe": "sslprune.zoo.listing",
     "features": "sslprune.evaluate.facade",
     "finetune": "sslprune.evaluate.finetune",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sslprune.evaluate.facade import linear_eval as linear_eval
     from sslprune.evaluate.finetune import finetune as finetune
     from sslprune.masks import Mask as Mask
+    from sslprune.runtime.engine import compile as compile
     from sslprune.zoo.compact import compact as compact
     from sslprune.zoo.listing import describe as describe
     from sslprune.zoo.listing import list_models as list_models

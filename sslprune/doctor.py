@@ -69,6 +69,7 @@ def _machine(advice: list[str]) -> dict[str, str]:
 
     machine["torch threads"] = str(torch.get_num_threads())
     machine["vector instructions"] = torch.backends.cpu.get_cpu_capability()
+    machine["sparse engine"] = _sparse_engine(advice)
     machine["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     machine["torchvision"] = (
         "operators declared by sslprune: a CUDA build beside CPU torch" if patch_torchvision() else "healthy"
@@ -76,6 +77,20 @@ def _machine(advice: list[str]) -> dict[str, str]:
     if torch.get_num_threads() > cores():
         advice.append(f"torch uses {torch.get_num_threads()} threads on {cores()} cores: set OMP_NUM_THREADS={cores()}")
     return machine
+
+
+def _sparse_engine(advice: list[str]) -> str:
+    from sslprune.errors import ArchitectureError
+    from sslprune.runtime.kernels import chosen_isa, isas
+
+    if not isas():
+        advice.append("the sparse engine was not compiled: install a C++ compiler, then sslprune again")
+        return "not compiled: sslprune.compile runs networks dense"
+    try:
+        return f"{chosen_isa()} (of {', '.join(isas())})"
+    except ArchitectureError as error:
+        advice.append(error.problem + " " + error.hint)
+        return error.problem
 
 
 def cores() -> int:

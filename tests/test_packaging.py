@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,14 +16,31 @@ DATA = ("*.toml", "*.json", "*.md", "py.typed", "zoo/bundled/**/*")
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_its_data(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, timeout=240)
+@pytest.mark.parametrize("compiler", [True, False])
+def test_the_wheel_holds_the_package_and_its_data(tmp_path: Path, compiler: bool) -> None:
+    source = tmp_path / "source"
+    # A copy: a build leaves files, and the checkout may hold kernels that another compiler made.
+    shutil.copytree(ROOT / "sslprune", source / "sslprune", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    environment = dict(os.environ)
+    if not compiler:
+        if os.name == "nt":
+            pytest.skip("compilers are not found by PATH here")
+        (tmp_path / "bin").mkdir()
+        environment = {name: value for name, value in environment.items() if name not in ("CC", "CXX", "CMAKE_ARGS")}
+        environment["PATH"] = str(tmp_path / "bin")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(build, check=True, timeout=280, env=environment)
     (wheel,) = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    kernels = {name for name in packed if name.startswith("sslprune/runtime/_kernels.")}
 
     package = ROOT / "sslprune"
     wanted = {path for pattern in ("*.py", *DATA) for path in package.rglob(pattern) if path.is_file()}
     wanted = {path for path in wanted if "__pycache__" not in path.parts}
     assert {path.relative_to(ROOT).as_posix() for path in wanted} <= packed
-    assert all(name.startswith("sslprune/") and not name.endswith(".pyc") for name in packed)
+    assert all(name.startswith("sslprune/") and not name.endswith((".pyc", ".cpp", ".h")) for name in packed)
+    # Without a compiler the package is whole but for its kernels, and fits any machine.
+    assert wheel.name.endswith("-py3-none-any.whl") != compiler
+    assert len(kernels) == compiler

@@ -13,7 +13,7 @@ from sslprune.graph.trace import trace
 from sslprune.graph.weights import layer_of, norm_map, use_counts
 
 
-def fold_batch_norm(model: nn.Module, size: int) -> nn.Module:
+def fold_batch_norm(model: nn.Module, size: int | tuple[int, int]) -> nn.Module:
     """A copy in eval mode whose convolutions and linear layers have absorbed the batch norms that follow them.
 
     Computed in float64 and rounded once; a weight that is 0 stays 0. A batch norm that does not follow a convolution
@@ -21,7 +21,7 @@ def fold_batch_norm(model: nn.Module, size: int) -> nn.Module:
 
     Args:
         model: A float32 network on the CPU that `trace` accepts.
-        size: Height and width of its images, in pixels.
+        size: Height and width of its images, in pixels; one number if they are equal.
 
     Raises:
         ArchitectureError: The network cannot be traced.

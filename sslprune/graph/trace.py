@@ -30,12 +30,12 @@ Found = tuple[Op, Mapping[str, Any], str | None, Callable[[Tensor], Tensor] | No
 """Operation, settings, the owner of its parameters where it has some, the function of a pointwise one."""
 
 
-def trace(model: nn.Module, size: int, *, channels: int = 3) -> Graph:
+def trace(model: nn.Module, size: int | tuple[int, int], *, channels: int = 3) -> Graph:
     """The graph of a network in eval mode; its mode and state are as before.
 
     Args:
         model: On the CPU; takes float [N,channels,size,size] and returns one tensor [N,...].
-        size: Height and width of the image, in pixels.
+        size: Height and width of the image, in pixels; one number if they are equal.
         channels: Channels of the image.
 
     Raises:
@@ -48,7 +48,8 @@ def trace(model: nn.Module, size: int, *, channels: int = 3) -> Graph:
     (['input', 'conv', 'norm', 'pointwise'], 19)
     """
     parameter = next(model.parameters(), torch.empty(0))
-    image = torch.zeros(1, channels, size, size, dtype=parameter.dtype, device=parameter.device)
+    height, width = _pair(size)
+    image = torch.zeros(1, channels, height, width, dtype=parameter.dtype, device=parameter.device)
     with ExitStack() as stack:
         for module in model.modules():
             stack.callback(setattr, module, "training", module.training)
@@ -65,7 +66,7 @@ def trace(model: nn.Module, size: int, *, channels: int = 3) -> Graph:
             raise
         except Exception as error:  # whatever a foreign forward pass raises
             raise ArchitectureError(
-                f"{type(model).__name__} does not run on an image of {size} x {size} pixels: {error}",
+                f"{type(model).__name__} does not run on an image of {height} x {width} pixels: {error}",
                 "Give the size that the network was made for.",
             ) from error
     if not isinstance(result, Tensor) or recorder.node_of(result) is None:

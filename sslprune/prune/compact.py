@@ -83,13 +83,10 @@ def compact_exactly(model: nn.Module, size: int) -> tuple[nn.Module, Compaction]
         return deepcopy(model).eval(), Compaction(nothing, nothing, reason=error.problem)
     before = cost(original, graph)
     smaller = deepcopy(original)
-    bias = simplify_(smaller, graph)
-    channels = removable(smaller, graph)
-    if not channels:
-        return deepcopy(model).eval(), Compaction(before, before, reason="no channel can be removed")
-    _settle_(smaller, graph, bias)
     try:
-        shrink_(smaller, channels)
+        channels = shrink_exactly_(smaller, graph)
+        if not channels:
+            return deepcopy(model).eval(), Compaction(before, before, reason="no channel can be removed")
         after = cost(smaller, trace(smaller, size))
         difference, rounding = compare(original, smaller, size)
     except ArchitectureError as error:
@@ -99,6 +96,26 @@ def compact_exactly(model: nn.Module, size: int) -> tuple[nn.Module, Compaction]
         return deepcopy(model).eval(), Compaction(before, before, reason=reason)
     device = next(model.parameters()).device
     return smaller.to(device), Compaction(before, after, channels, None, difference, rounding)
+
+
+def shrink_exactly_(model: nn.Module, graph: Graph) -> dict[str, Kept]:
+    """Remove channels in place, without comparing outputs.
+
+    Args:
+        model: Its weights and biases are changed even if no channel goes.
+        graph: Its operations; of what it was before.
+
+    Returns:
+        By layer that lost some, the channels that stay.
+
+    Raises:
+        ArchitectureError: A layer has other channels than the graph says.
+    """
+    bias = simplify_(model, graph)
+    channels = removable(model, graph)
+    _settle_(model, graph, bias)
+    shrink_(model, channels)
+    return channels
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Engines that run a model without torch: numpy in, numpy out."""
+"""Engines: ONNX files without torch, numpy in and numpy out; and, in `engine`, pruned networks on their non-zeros."""
 
 from sslprune.runtime.onnx_model import OnnxModel, open_onnx
 

@@ -1,0 +1,60 @@
+// What a set of kernels can do. There is one set an instruction set, each compiled for itself and chosen at run time.
+#pragma once
+
+#include <cstdint>
+
+namespace sslprune {
+
+// A non-zero weight: how far from a pixel of the target's plane the number that it multiplies lies, in floats.
+struct Tap {
+    int32_t offset;
+    float value;
+};
+
+enum class Activation : int32_t { none, relu, relu6, silu };
+
+// Planes are multiples of so many floats; work on a plane is given out in such blocks.
+constexpr int64_t kBlock = 16;
+
+struct Conv {
+    const float* source;    // plane 0, pixel (0, 0)
+    float* target;          // likewise
+    const float* residual;  // likewise, or null; it may be the target
+    int64_t target_plane;   // floats from one channel to the next
+    int64_t residual_plane;
+    const Tap* taps;
+    const int32_t* starts;   // of each row's taps; rows + 1
+    const int32_t* channel;  // of the target, by row
+    const float* bias;       // by row
+    const uint32_t* mask;    // by pixel: all ones inside of the map, 0 between its rows
+    Activation activation;
+};
+
+struct Pool {
+    const float* source;
+    float* target;
+    int64_t source_plane, source_pitch, source_height, source_width;
+    int64_t target_plane, target_pitch, target_height, target_width;
+    int64_t kernel[2], stride[2], padding[2], dilation[2];
+    int64_t lanes;   // images side by side
+    float* scratch;  // one row of the source
+};
+
+struct Kernels {
+    const char* name;
+    // Rows [first_row, last_row) of blocks [first, last) of every plane.
+    void (*convolve)(const Conv&, int64_t first_row, int64_t last_row, int64_t first, int64_t last);
+    // Rows of a convolution whose target is one pixel.
+    void (*dot)(const Conv&, int64_t first_row, int64_t last_row);
+    // Channels [first, last).
+    void (*max_pool)(const Pool&, int64_t first, int64_t last);
+    void (*average)(const Pool&, int64_t first, int64_t last);
+};
+
+// Null where this build has none.
+const Kernels* kernels_avx512();
+const Kernels* kernels_avx2();
+const Kernels* kernels_neon();
+const Kernels* kernels_scalar();
+
+}  // namespace sslprune

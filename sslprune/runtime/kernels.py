@@ -1,0 +1,84 @@
+"""The compiled kernels, where they are: a plan made into a program that runs.
+
+Without a compiler at installation there is no `_kernels` module; everything then runs dense.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+from sslprune.errors import ArchitectureError
+from sslprune.runtime.plan import AverageStep, ConvStep, MaxPoolStep, Place, Plan, SplitStep
+
+VARIABLE = "SSLPRUNE_ISA"
+"""Forces a set of instructions: avx512, avx2, neon or scalar."""
+
+
+def isas() -> tuple[str, ...]:
+    """The sets of instructions that this build and machine can run, best first; none without the compiled kernels."""
+    module = _module()
+    return () if module is None else tuple(module.isas())
+
+
+def chosen_isa() -> str | None:
+    """The set that is used: the best, or what the environment asks for; None without the compiled kernels.
+
+    Raises:
+        ArchitectureError: The environment asks for one that cannot run here.
+    """
+    usable = isas()
+    if not usable:
+        return None
+    wanted = os.environ.get(VARIABLE, usable[0])
+    if wanted not in usable:
+        raise ArchitectureError(
+            f"{VARIABLE}={wanted}: this machine cannot run these instructions.", f"Usable: {', '.join(usable)}."
+        )
+    return wanted
+
+
+def program(plan: Plan, *, isa: str | None = None) -> Any:
+    """A plan in the kernels' hands.
+
+    Args:
+        plan: What to run.
+        isa: The set of instructions, one of `isas()`; the chosen one by default.
+
+    Returns:
+        An object with `run(images, results, threads)` (float32 [N, image], [N, result], C order; N a
+        multiple of the plan's lanes) and `times(images)` (seconds a step).
+    """
+    image, result = plan.image, plan.steps[-1].target
+    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa())  # type: ignore[union-attr]
+    for step in plan.steps:
+        source, target = _numbers(step.source), _numbers(step.target)
+        match step:
+            case ConvStep():
+                residual = None if step.residual is None else _numbers(step.residual)
+                taps = step.channel, step.starts, step.offsets, step.values, step.bias
+                made.convolve(source, target, residual, *taps, step.activation)
+            case SplitStep():
+                made.split(source, target, step.stride, [number for phase in step.phases for number in phase])
+            case MaxPoolStep():
+                made.max_pool(source, target, step.kernel, step.stride, step.padding, step.dilation)
+            case AverageStep():
+                made.average(source, target)
+    return made
+
+
+def _module() -> Any | None:
+    try:
+        return import_module("sslprune.runtime._kernels")
+    except ImportError:
+        return None
+
+
+def _dense(place: Place) -> int:
+    return place.channels * place.geometry.plane
+
+
+def _numbers(place: Place) -> tuple[int, int, int, int, int, int, int]:
+    shape = place.geometry
+    return place.start, place.channels, shape.height, shape.width, shape.pitch, shape.plane, shape.lanes
