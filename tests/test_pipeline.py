@@ -37,6 +37,7 @@ from sslprune.step import Step
 from sslprune.zoo.load import load
 from sslprune.zoo.load_masks import load_masks
 from sslprune.zoo.manifest import MANIFEST, Manifest, verify
+from sslprune.zoo.names import Name
 
 QUIET = Options(progress=False, checkpoint_every=0.0)
 TRAINING = Training(Step(2, "ep"), batch=8, nesterov=True, weight_decay=5e-4, warmup=Step(2, "it"))
@@ -294,11 +295,11 @@ def test_every_criterion_and_a_given_start_go_down_the_ladder(place: Path, tmp_p
         ladder = replace(ladder, rewind=Step(1, "ep"))
     recipe = small(place, ladder=ladder, start=start, transfer=Transfer(data=(f"folder:{place / 'exam'}",), pool=1))
     zoo = tmp_path / "zoo"
-    _, rung = pipeline.run(recipe, RunFolder(recipe, tmp_path / "run", zoo), QUIET)
-    wanted = round(0.3 * rung.prunable)
+    parent, rung = pipeline.run(recipe, RunFolder(recipe, tmp_path / "run", zoo), QUIET)
+    wanted = round(0.3 * parent.prunable)
     assert rung.kept <= wanted if "channels" in ladder.score else rung.kept == wanted
-    assert rung.kept > 0.25 * rung.prunable
-    assert load_masks(zoo / NAMES[0], keep=0.3).kept == rung.kept
+    assert rung.kept > 0.25 * parent.prunable
+    assert load_masks(zoo / Name.parse(parent.name).folder, keep=0.3).kept == rung.kept
     if ladder.stem_keep:
         assert rung.layers[0].kept == rung.layers[0].prunable
     if start.source:
