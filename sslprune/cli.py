@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sslprune import __version__
 from sslprune.commands import (
+    bench,
     demo,
     doctor,
     evaluate,
@@ -41,6 +42,7 @@ COMMANDS = (
     sweep,
     prune,
     report,
+    bench,
     export,
     verify,
     doctor,

@@ -103,6 +103,14 @@ class SweepError(SslpruneError):
     """Cells of a sweep have failed, or the cluster that is to run them does not answer."""
 
 
+class BenchError(SslpruneError):
+    """An engine cannot be opened or died, or what is to be compared cannot be."""
+
+
+class ServeError(SslpruneError):
+    """The Hub server cannot start: the folder, the port or the token file cannot be used."""
+
+
 class OutputExistsError(SslpruneError):
     """The destination exists and `--force` was not given."""
 

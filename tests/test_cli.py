@@ -46,6 +46,7 @@ NAMES = (
     "sweep",
     "prune",
     "report",
+    "bench",
     "export",
     "verify",
     "doctor",

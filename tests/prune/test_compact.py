@@ -8,13 +8,14 @@ import torch_pruning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Medley, medley, prune_at_random
-from synthetic import pruned
 from torch import nn
 
 from sslprune import models
+from sslprune.bench.synthetic import pruned
+from sslprune.graph.shrink import removable
 from sslprune.graph.surgery import Kept, shrink_
 from sslprune.graph.trace import trace
-from sslprune.prune.compact import compact_exactly, compare, cost, removable
+from sslprune.prune.compact import compact_exactly, compare, cost
 
 
 @settings(max_examples=60)

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import prune_at_random
-from synthetic import pruned
 from torch import nn
 from torch.nn import functional as F
 
+from sslprune.bench.synthetic import pruned
 from sslprune.errors import ArchitectureError
 from sslprune.graph.trace import trace
-from sslprune.runtime.plan import ConvStep, make_plan
-from sslprune.runtime.prepare import plan_of, prepare
+from sslprune.runtime.plan import ConvStep, make_plan, place
+from sslprune.runtime.prepare import lowered, prepare
 from sslprune.runtime.reference import run
 
 NETS = [
@@ -36,7 +36,7 @@ NETS = [
 def test_the_plan_of_a_real_network_computes_its_outputs(arch, size, keep, mask):
     model = pruned(arch, keep, size=size, mask=mask)
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
-    found = run(plan_of(model, (size, size)), images[0].double().numpy())
+    found = run(place(lowered(model, (size, size))), images[0].double().numpy())
     with torch.no_grad():
         rounded = model(images).double().numpy().ravel()
         exact = deepcopy(model).double()(images.double()).numpy().ravel()
@@ -79,7 +79,7 @@ def test_everything_that_is_planned_is_planned_right(keep, seed, size):
         model(torch.zeros(1, 3, *size))
         prune_at_random(model, keep, seed)
         image = torch.randn(1, 3, *size)
-    plan = plan_of(model, size)
+    plan = place(lowered(model, size))
     with torch.no_grad():
         expected = model.double()(image.double()).numpy().ravel()
     scale = max(1.0, float(np.abs(expected).max()))
@@ -87,7 +87,7 @@ def test_everything_that_is_planned_is_planned_right(keep, seed, size):
 
 
 def test_batch_norm_activation_and_addition_cost_no_step_of_their_own():
-    plan = plan_of(pruned("resnet50", 0.1, size=32), (32, 32))
+    plan = place(lowered(pruned("resnet50", 0.1, size=32), (32, 32)))
     assert sum(isinstance(step, ConvStep) for step in plan.steps) == 53
     added = [step for step in plan.steps if isinstance(step, ConvStep) and step.residual is not None]
     assert len(added) == 16
@@ -106,7 +106,7 @@ def test_only_weights_that_are_left_are_multiplied():
 
 
 def test_maps_whose_time_is_over_make_room():
-    plan = plan_of(pruned("resnet50", 0.1, size=64), (64, 64))
+    plan = place(lowered(pruned("resnet50", 0.1, size=64), (64, 64)))
     written = sum(step.target.geometry.floats(step.target.channels) for step in plan.steps if step.target.start >= 0)
     assert plan.floats < written / 3
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from synthetic import pruned
 
 import sslprune
 from sslprune import models
+from sslprune.bench.synthetic import pruned
 from sslprune.errors import ArchitectureError, IntegrityError, SparseFileError
 from sslprune.export import sparse_file
 from sslprune.masks import Mask

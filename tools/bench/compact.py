@@ -2,8 +2,9 @@
 
     python tools/bench/compact.py [--arch resnet50 ...] [--keep 0.05 0.01 0.001] [--mask global] [--repeat 15] [--json]
 
-Networks are synthetic (`synthetic.py`), images of the size they were made for. Times are ONNX Runtime's and torch's,
-one image, one thread; the networks of a row take turns, and the median is given. No engine here profits from zeros.
+Networks are synthetic (`sslprune.bench.synthetic`), images of the size they were made for. Times are ONNX Runtime's and
+torch's, one image, one thread; the networks of a row take turns, and the median is given. No engine here profits from
+zeros.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import numpy as np
 import onnxruntime
 import torch
 from codec import cpu
-from synthetic import pruned
 from torch import nn
 
+from sslprune.bench.synthetic import pruned
 from sslprune.export.onnx_file import write_onnx
 from sslprune.prune.compact import compact_exactly
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from synthetic import pruned
 from torch import nn
 
+from sslprune.bench.synthetic import pruned
 from sslprune.export.onnx_pack import Values
 from sslprune.models import prunable
 

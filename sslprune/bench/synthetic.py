@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslprune import models
+from sslprune.errors import KeepError
+from sslprune.masks import Mask
+from sslprune.prune.scopes import erk
+from sslprune.prune.select import count_kept
+
+Masks = Literal["uniform", "global", "erk"]
+MASKS: tuple[Masks, ...] = get_args(Masks)
 
 
 @torch.no_grad()
@@ -16,7 +25,7 @@ def pruned(
     keep: float,
     *,
     size: int,
-    mask: Literal["global", "uniform"] = "global",
+    mask: Masks = "global",
     seed: int = 0,
     num_classes: int = 0,
 ) -> nn.Module:
@@ -27,10 +36,17 @@ def pruned(
         keep: Kept / prunable weights, in (0, 1].
         size: Height and width of the images that batch norm is calibrated on, in pixels.
         mask: "global" ranks all weights together, each divided by its tensor's root mean square; "uniform" keeps the
-            same share of every tensor.
+            same share of every tensor; "erk" gives tensors Erdos-Renyi-kernel shares (`sslprune.prune.scopes.erk`).
         seed: Of weights, batch norm and calibration images.
         num_classes: Outputs of the classifier, which is not pruned; 0 for none.
+
+    Raises:
+        KeepError: `keep` is not in (0, 1], or there is no such mask.
+        ArchitectureError: The architecture is not known.
     """
+    if mask not in MASKS:
+        raise KeepError(f"there is no mask {mask!r}.", f"Choose one of {', '.join(MASKS)}.")
+    count_kept(keep, 0)
     draw = torch.Generator().manual_seed(seed)
     model = models.build(arch, seed=seed, num_classes=num_classes)
     weights = models.prunable(model)
@@ -39,7 +55,7 @@ def pruned(
         scales = torch.randn(len(weight), *[1] * (weight.ndim - 1), generator=draw).mul(0.7).exp()
         weight.mul_(scales * torch.empty(weight.shape).exponential_(generator=draw))
     _zero(weights, keep, mask)
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.weight.copy_(torch.rand(norm.weight.shape, generator=draw) + 0.5)
         norm.bias.copy_(torch.randn(norm.bias.shape, generator=draw) * 0.3)
@@ -52,21 +68,27 @@ def pruned(
     for norm in norms:
         norm.momentum = 0.1
         # A variance of nearly nothing would make the network magnify rounding until no two engines agree.
-        norm.running_var.clamp_(min=max(float(norm.running_var.mean()) / 100, 1e-3))
+        if norm.running_var is not None:
+            norm.running_var.clamp_(min=max(float(norm.running_var.mean()) / 100, 1e-3))
     return model.eval()
 
 
-def _zero(weights: dict[str, Tensor], keep: float, mask: str) -> None:
-    if mask == "uniform":
-        for weight in weights.values():
-            _keep_largest([(weight, weight.abs())], keep)
+def _zero(weights: Mapping[str, Tensor], keep: float, mask: Masks) -> None:
+    if mask == "global":
+        scored = [(weight, weight.abs() / weight.pow(2).mean().sqrt()) for weight in weights.values()]
+        _keep_largest(scored, round(keep * sum(weight.numel() for weight in weights.values())))
         return
-    _keep_largest([(weight, weight.abs() / weight.pow(2).mean().sqrt()) for weight in weights.values()], keep)
+    counts = {name: round(keep * weight.numel()) for name, weight in weights.items()}
+    if mask == "erk":
+        total = count_kept(keep, sum(weight.numel() for weight in weights.values()))
+        counts = erk(weights, total, within=Mask.full(weights), least={})
+    for name, weight in weights.items():
+        _keep_largest([(weight, weight.abs())], counts[name])
 
 
-def _keep_largest(scored: list[tuple[Tensor, Tensor]], keep: float) -> None:
+def _keep_largest(scored: list[tuple[Tensor, Tensor]], count: int) -> None:
     scores = torch.cat([score.flatten() for _, score in scored])
     kept = torch.zeros(len(scores), dtype=torch.bool)
-    kept[scores.argsort(descending=True, stable=True)[: max(1, round(keep * len(scores)))]] = True
+    kept[scores.argsort(descending=True, stable=True)[: max(1, count)]] = True
     for (weight, _), here in zip(scored, kept.split([weight.numel() for weight, _ in scored]), strict=True):
         weight[~here.view(weight.shape)] = 0
