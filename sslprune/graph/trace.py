@@ -1,7 +1,7 @@
 """From a module to a graph: run it once on an image of zeros and write down what torch's dispatcher is asked to do.
 
-One forward pass (tenths of a second), no code analysis: whatever Python the network is made of, what arrives at the
-dispatcher are a few dozen operators, the same for all. An operator not known here becomes an opaque node.
+One forward pass without the convolutions' sums, no code analysis: whatever Python the network is made of, what arrives
+at the dispatcher are a few dozen operators, the same for all. An operator not known here becomes an opaque node.
 """
 
 from __future__ import annotations
@@ -93,6 +93,11 @@ class _Recorder(TorchDispatchMode):
         self._views: dict[int, set[int]] = {}
         self._add("input", (), image, {})
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would otherwise import its compiler, a second and 30 MB, only to keep it away from us."""
+        return False
+
     def node_of(self, tensor: object) -> str | None:
         """The node whose result this tensor is, if it depends on the image."""
         return self._names.get(id(tensor)) if isinstance(tensor, Tensor) else None
@@ -116,9 +121,10 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        self._alive.append((args, kwargs, result))
         name = func._schema.name.partition("::")[2]
+        empty = _convolved(args) if name == "convolution" else None
+        result = func(*args, **kwargs) if empty is None else empty
+        self._alive.append((args, kwargs, result))
         if name == "t" and (owner := self._owner(args[0], "weight")):
             self._weights[id(result)] = owner
         read = [found for tensor in _tensors((args, kwargs)) if (found := self.node_of(tensor))]
@@ -219,6 +225,16 @@ class _Recorder(TorchDispatchMode):
         if owner is None or training or self.node_of(x) is None:
             return None
         return "norm", {"eps": eps}, owner, None
+
+
+def _convolved(args: tuple[Any, ...]) -> Tensor | None:
+    """Zeros of the shape of a convolution's result, which nobody looks at; None where torch may object."""
+    x, weight, _, stride, padding, dilation, transposed, _, groups = args
+    if transposed or x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or x.dtype != weight.dtype:
+        return None
+    room = [x.shape[2 + axis] + 2 * padding[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) for axis in (0, 1)]
+    sides = [(left - 1) // step + 1 for left, step in zip(room, stride, strict=True)]
+    return x.new_zeros(len(x), len(weight), *sides) if min(sides) > 0 else None
 
 
 def _max_pool(_: _Recorder, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Found | None:

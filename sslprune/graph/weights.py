@@ -79,13 +79,18 @@ def biases(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
 
 def norm_map(model: nn.Module, node: Node) -> tuple[Tensor, Tensor]:
     """What batch norm with its running statistics does to each channel: scale and shift, float64 [channels]."""
+    mean, scale, shift = norm_parts(model, node)
+    return scale, shift - mean * scale
+
+
+def norm_parts(model: nn.Module, node: Node) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean that batch norm takes off, what it multiplies by, and what it adds then: float64 [channels] each."""
     norm = layer_of(model, node)
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale = (variance + node.settings["eps"]).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.detach().double()
-    shift = -mean * scale
-    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
+    return mean, scale, torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
 
 
 def use_counts(graph: Graph) -> Mapping[str, int]:

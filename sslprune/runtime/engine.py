@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from threading import Lock
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,16 +14,13 @@ from torch import Tensor, nn
 
 from sslprune.errors import ArchitectureError
 from sslprune.runtime import kernels
-from sslprune.runtime.plan import ConvStep, Plan
-from sslprune.runtime.prepare import plan_of
+from sslprune.runtime.held import Held
+from sslprune.runtime.ops import Lowered
+from sslprune.runtime.plan import ConvStep, Plan, place
+from sslprune.runtime.prepare import lowered
+from sslprune.runtime.side_by_side import LANES, SideBySide, if_faster
 
 _CHANNELS = 3
-
-LANES = 16
-"""Images that are run side by side where that is faster: a vector of the widest instructions."""
-
-_MOST_MEMORY = 2**26
-"""Bytes that a thread may need for that: beyond it they leave the caches anyway."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,8 @@ class LayerCost:
 
     Attributes:
         layer: The module, by its dotted name ("" for copies at the network's ends).
-        path: How it runs: "sparse", "copy", "max pool", "average".
+        path: How it runs: "sparse", "dense" (where too few weights are zero for skipping them to pay), "copy", "max
+            pool", "average".
         macs: Multiplications that are left.
         seconds: On one thread, the fastest of a few runs.
     """
@@ -47,11 +43,11 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class _Compiled:
-    """For one size of image: one image at a time, and side by side where that was measured to be faster."""
+    """For one size of image: one image at a time, and many together where that was measured to be faster."""
 
     plan: Plan
     program: Any
-    wide: Any = None
+    together: SideBySide | None = None
     measured: bool = False
 
 
@@ -62,8 +58,9 @@ class Engine:
         reason: Why the network runs dense, in torch; None if it does not. Known once a size of image was seen.
     """
 
-    def __init__(self, model: nn.Module, threads: int | None = None, batch: int | None = None) -> None:
-        self._model = deepcopy(model).cpu().eval().requires_grad_(False)
+    def __init__(self, model: nn.Module | Held, threads: int | None = None, batch: int | None = None) -> None:
+        self._held = model if isinstance(model, Held) else Held(model)
+        self._dense: nn.Module | None = None
         self._threads = threads
         self._batch = batch
         self._isa = kernels.chosen_isa()
@@ -107,8 +104,13 @@ class Engine:
         image = np.zeros(_CHANNELS * height * width, np.float32)
         seconds = compiled.program.times(image)
         return tuple(
-            LayerCost(step.layer, _PATHS[type(step).__name__], step.macs if isinstance(step, ConvStep) else 0, taken)
-            for step, taken in zip(compiled.plan.steps, seconds, strict=True)
+            LayerCost(
+                step.layer,
+                "dense" if dense else _PATHS[type(step).__name__],
+                step.macs if isinstance(step, ConvStep) else 0,
+                taken,
+            )
+            for step, dense, taken in zip(compiled.plan.steps, compiled.program.dense, seconds, strict=True)
         )
 
     @property
@@ -116,46 +118,51 @@ class Engine:
         """How many threads a call may use: as told, or as torch uses."""
         return self._threads or torch.get_num_threads()
 
-    def __reduce__(self) -> tuple[Callable[..., Engine], tuple[nn.Module, int | None, int | None]]:
-        return Engine, (self._model, self._threads, self._batch)
+    def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Held, int | None, int | None]]:
+        return Engine, (self._held, self._threads, self._batch)
 
     def __repr__(self) -> str:
         how = f"dense: {self.reason}" if self.reason else f"sparse, {self._isa}"
-        return f"Engine({type(self._model).__name__}, threads={self.threads}, {how})"
+        return f"Engine({self._held.name}, threads={self.threads}, {how})"
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         compiled = self._for((images.shape[2], images.shape[3]))
         if isinstance(compiled, str):
             with torch.inference_mode():
-                return np.asarray(self._model(torch.from_numpy(images)).numpy())
+                return np.asarray(self._whole()(torch.from_numpy(images)).numpy())
         result = np.empty((len(images), *compiled.plan.result), np.float32)
         flat = result.reshape(len(images), -1) if len(images) else result.reshape(0, 1)
         if not len(images):
             return result
         rows = images.reshape(len(images), -1)
         if len(images) >= LANES and not compiled.measured:
-            compiled = self._measure(compiled, rows[:LANES], (images.shape[2], images.shape[3]))
-        wide = 0 if compiled.wide is None else len(images) // LANES * LANES
-        if wide:
-            compiled.wide.run(rows[:wide], flat[:wide], self.threads)
-        if wide < len(images):
-            compiled.program.run(rows[wide:], flat[wide:], self.threads)
+            compiled = self._measure(compiled, (images.shape[2], images.shape[3]))
+        together = len(images) // LANES * LANES if compiled.together else 0
+        if compiled.together:
+            compiled.together.run(rows[:together], flat[:together], self.threads)
+        if together < len(images):
+            compiled.program.run(rows[together:], flat[together:], self.threads)
         return result
 
-    def _measure(self, compiled: _Compiled, rows: NDArray[np.float32], size: tuple[int, int]) -> _Compiled:
-        """Find out, once for each size of image, whether images are faster side by side: on small maps they are."""
-        wide = None
-        if compiled.plan.floats * LANES * 4 <= _MOST_MEMORY:
-            wide = kernels.program(plan_of(self._model, size, lanes=LANES), isa=self._isa)
-            if _seconds(wide, rows, compiled.plan) >= _seconds(compiled.program, rows, compiled.plan):
-                wide = None
-        found = replace(compiled, wide=wide, measured=True)
+    def _whole(self) -> nn.Module:
+        """The network itself, where it runs dense."""
+        if self._dense is None:
+            self._dense = self._held.module()
+        return self._dense
+
+    def _measure(self, compiled: _Compiled, size: tuple[int, int]) -> _Compiled:
+        """Find out, once for each size of image, whether many are faster together."""
+        found = self._with_together(compiled, lowered(self._held, size), size)
         with self._lock:
             # Another thread may have measured meanwhile: all keep to the first answer.
             known = self._compiled[size]
             if isinstance(known, _Compiled) and not known.measured:
                 self._compiled[size] = known = found
         return known if isinstance(known, _Compiled) else found
+
+    def _with_together(self, compiled: _Compiled, network: Lowered, size: tuple[int, int]) -> _Compiled:
+        images = np.random.default_rng(0).standard_normal((LANES, _CHANNELS * size[0] * size[1]), np.float32)
+        return replace(compiled, together=if_faster(network, compiled.program, images, self._isa), measured=True)
 
     def _for(self, size: tuple[int, int]) -> _Compiled | str:
         with self._lock:
@@ -169,21 +176,13 @@ class Engine:
         if self._isa is None:
             return str(self.reason)
         try:
-            plan = plan_of(self._model, size)
+            network = lowered(self._held, size)
         except ArchitectureError as error:
             return error.problem
-        return _Compiled(plan, kernels.program(plan, isa=self._isa))
-
-
-def _seconds(program: Any, rows: NDArray[np.float32], plan: Plan) -> float:
-    """The fastest of a few runs on one thread."""
-    results = np.empty((len(rows), int(np.prod(plan.result))), np.float32)
-    times = []
-    for _ in range(4):
-        start = perf_counter()
-        program.run(rows, results, 1)
-        times.append(perf_counter() - start)
-    return min(times)
+        plan = place(network)
+        compiled = _Compiled(plan, kernels.program(plan, isa=self._isa))
+        many = self._batch is not None and self._batch >= LANES
+        return self._with_together(compiled, network, size) if many else compiled
 
 
 def compile(model: nn.Module, threads: int | None = None, batch: int | None = None) -> Engine:
@@ -196,8 +195,9 @@ def compile(model: nn.Module, threads: int | None = None, batch: int | None = No
     Args:
         model: A float32 network of one output, in any mode. Not changed; later changes of it are not seen.
         threads: How many threads a call may use; by default as many as torch.
-        batch: How many images a call usually has: a hint, not used yet. Any number is right; calls with 16 and more are
-            measured once, and then run 16 side by side if that is faster (the last bits may differ).
+        batch: How many images a call usually has: a hint. Any number is right; the first call with 16 images or more
+            measures whether 16 are faster together, and with this hint that is done when the plan is made. The
+            results are the same to the last bit.
 
     Returns:
         A callable that takes and gives float32 [N,3,H,W] tensors or numpy arrays.
@@ -224,6 +224,8 @@ def _checked(images: Any) -> NDArray[np.float32]:
     if isinstance(images, Tensor):
         if images.device.type != "cpu":
             raise ArchitectureError(f"the images are on {images.device}.", "The engine runs on the CPU: images.cpu().")
+        if images.layout != torch.strided:
+            raise ArchitectureError("the images are a sparse tensor.", "Convert them: images.to_dense().")
         images = images.detach().numpy() if images.dtype == torch.float32 else np.empty(0, np.uint8)
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
         raise ArchitectureError("the images are not float32.", "Pre-process them, or convert: images.float().")

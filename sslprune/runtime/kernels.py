@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from sslprune.errors import ArchitectureError
 from sslprune.runtime.plan import AverageStep, ConvStep, MaxPoolStep, Place, Plan, SplitStep
 
 VARIABLE = "SSLPRUNE_ISA"
 """Forces a set of instructions: avx512, avx2, neon or scalar."""
+
+
+Paths = Literal["faster", "sparse", "dense"]
 
 
 def isas() -> tuple[str, ...]:
@@ -39,25 +44,27 @@ def chosen_isa() -> str | None:
     return wanted
 
 
-def program(plan: Plan, *, isa: str | None = None) -> Any:
+def program(plan: Plan, *, isa: str | None = None, paths: Paths = "faster") -> Any:
     """A plan in the kernels' hands.
 
     Args:
         plan: What to run.
         isa: The set of instructions, one of `isas()`; the chosen one by default.
+        paths: Whether convolutions skip zeros ("sparse") or not ("dense"); by default what a short timing of each finds
+            to be faster. The results are the same to the last bit.
 
     Returns:
         An object with `run(images, results, threads)` (float32 [N, image], [N, result], C order; N a
-        multiple of the plan's lanes) and `times(images)` (seconds a step).
+        multiple of the plan's lanes), `times(images)` (seconds a step) and `dense` (whether each step is).
     """
     image, result = plan.image, plan.steps[-1].target
-    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa())  # type: ignore[union-attr]
+    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa(), paths)  # type: ignore[union-attr]
     for step in plan.steps:
         source, target = _numbers(step.source), _numbers(step.target)
         match step:
             case ConvStep():
                 residual = None if step.residual is None else _numbers(step.residual)
-                taps = step.channel, step.starts, step.offsets, step.values, step.bias
+                taps = step.channel, step.starts, step.offsets, step.values, step.bias, step.scale, step.shift
                 made.convolve(source, target, residual, *taps, step.activation)
             case SplitStep():
                 made.split(source, target, step.stride, [number for phase in step.phases for number in phase])
@@ -65,6 +72,7 @@ def program(plan: Plan, *, isa: str | None = None) -> Any:
                 made.max_pool(source, target, step.kernel, step.stride, step.padding, step.dilation)
             case AverageStep():
                 made.average(source, target)
+    made.tune(np.random.default_rng(0).standard_normal(_dense(image) * plan.lanes, np.float32))
     return made
 
 

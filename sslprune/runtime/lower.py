@@ -7,12 +7,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sslprune.errors import ArchitectureError
 from sslprune.graph.nodes import Graph, Node
-from sslprune.graph.weights import layer_of, norm_map
+from sslprune.graph.weights import layer_of, norm_parts
 from sslprune.runtime.ops import Activation, Average, Conv, Lowered, MaxPool, Op, Shape, Split, Taps
 
 
@@ -118,10 +119,19 @@ class _Lowering:
     def _norm(self, node: Node) -> None:
         if node.channels != self._shapes[self._source(node)][0]:
             raise _unknown(node, "batch norm over a flattened map")
-        scale, shift = norm_map(self._model, node)
-        self._emit(node, Taps.diagonal(_numbers(scale)), _numbers(shift))
+        mean, scale, shift = (_exact(part) for part in norm_parts(self._model, node))
+        op = self._fusable(node.inputs[0])
+        if op is not None and op.bare:
+            op.bias = op.bias - mean
+            self._tensor[node.name] = op.target
+        else:
+            op = self._emit(node, Taps.diagonal(np.ones(node.channels, np.float32)), -mean)
+        op.scale, op.shift = scale, shift
 
     def _pointwise(self, node: Node) -> None:
+        if straight := _straight(node):
+            self._line(node, *straight)
+            return
         activation = _activation(node)
         if activation is None:
             raise _unknown(node, str(node.settings["what"]))
@@ -132,6 +142,15 @@ class _Lowering:
             return
         self._emit_same(node, self._source(node)).activation = activation
 
+    def _line(self, node: Node, scale: float, shift: float) -> None:
+        """A number that everything is multiplied by, and one that is added."""
+        if (scale, shift) == (1, 0):
+            self._tensor[node.name] = self._source(node)
+            return
+        op = self._emit_same(node, self._source(node))
+        op.taps = Taps.diagonal(np.full(len(op.bias), scale, np.float32))
+        op.bias = np.full(len(op.bias), shift)
+
     def _add(self, node: Node) -> None:
         tensors = [self._tensor[name] for name in node.inputs]
         if self._shapes[tensors[0]] != self._shapes[tensors[1]]:
@@ -140,7 +159,7 @@ class _Lowering:
         places = [self._last_writer(tensor) for tensor in tensors]
         late = int(places[1] >= places[0])
         op = self._fusable(node.inputs[late])
-        if op is not None and op.bare and places[0] != places[1]:
+        if op is not None and not op.activation and op.residual is None and places[0] != places[1]:
             op.residual = tensors[1 - late]
             self._tensor[node.name] = op.target
             return
@@ -148,12 +167,19 @@ class _Lowering:
 
     def _avg_pool(self, node: Node) -> None:
         how = node.settings
-        if how["ceil"] or (any(how["padding"]) and not how["count_include_pad"]):
+        outside = any(how["padding"]) and not how["count_include_pad"]
+        if outside or (how["ceil"] and self._overhangs(node)):
             raise _unknown(node, "average pooling with windows of different sizes")
         height, width = how["kernel"]
         weight = np.full((node.channels, 1, height, width), 1 / (height * width), np.float32)
         taps = Taps.of(weight, padding=how["padding"], groups=node.channels)
-        self._emit(node, taps, np.zeros(node.channels, np.float32), how["stride"])
+        self._emit(node, taps, np.zeros(node.channels), how["stride"])
+
+    def _overhangs(self, node: Node) -> bool:
+        """Whether the last windows of a pool reach beyond the map and its padding."""
+        read, how = self._graph.sources(node)[0].shape, node.settings
+        lasts = [(node.shape[axis] - 1) * how["stride"][axis - 1] + how["kernel"][axis - 1] for axis in (1, 2)]
+        return any(lasts[axis] > read[axis + 1] + 2 * how["padding"][axis] for axis in (0, 1))
 
     def _subsample(self, node: Node) -> None:
         how = node.settings
@@ -172,14 +198,14 @@ class _Lowering:
         left, _, top, _ = node.settings["amounts"]
         ones = Taps.diagonal(np.ones(node.channels, np.float32))
         taps = replace(ones, dy=ones.dy - top, dx=ones.dx - left)
-        self._emit(node, taps, np.zeros(node.channels, np.float32))
+        self._emit(node, taps, np.zeros(node.channels))
 
     def _pad_channels(self, node: Node) -> None:
         how = node.settings
         before, source = how["before"], self._graph.sources(node)[0].channels
         ones = Taps.diagonal(np.ones(source, np.float32))
         taps = replace(ones, row=ones.row + before)
-        bias = np.full(node.channels, how["value"], np.float32)
+        bias = np.full(node.channels, float(how["value"]))
         bias[before : before + source] = 0
         taps, nothing, stride = self._behind_selection(node, taps, (1, 1))
         self._emit(node, taps, nothing + bias, stride)
@@ -192,14 +218,14 @@ class _Lowering:
         for part in parts:
             count = self._shapes[part][0]
             taps = Taps.diagonal(np.ones(count, np.float32))
-            self._ops.append(Conv(node.layer, part, target, taps, np.zeros(count, np.float32), first=first))
+            self._ops.append(Conv(node.layer, part, target, taps, np.zeros(count), first=first))
             first += count
 
     def _behind_selection(
         self, node: Node, taps: Taps, stride: tuple[int, int]
-    ) -> tuple[Taps, NDArray[np.float32], tuple[int, int]]:
+    ) -> tuple[Taps, NDArray[np.float64], tuple[int, int]]:
         """A selection of pixels or channels, put together with the one that it reads, which is then not computed."""
-        none = np.zeros(node.channels, np.float32)
+        none = np.zeros(node.channels)
         before = self._fusable(node.inputs[0])
         if before is None or not before.bare or self._graph[node.inputs[0]].op not in ("subsample", "pad_channels"):
             return taps, none, stride
@@ -222,7 +248,7 @@ class _Lowering:
         self._tensor[node.inputs[0]] = before.source
         return taps, none, (stride[0] * down, stride[1] * right)
 
-    def _emit(self, node: Node, taps: Taps, bias: NDArray[np.float32], stride: tuple[int, int] = (1, 1)) -> Conv:
+    def _emit(self, node: Node, taps: Taps, bias: NDArray[np.float64], stride: tuple[int, int] = (1, 1)) -> Conv:
         op = Conv(node.layer, self._source(node), self._new(node), taps, bias, stride)
         self._ops.append(op)
         return op
@@ -233,7 +259,7 @@ class _Lowering:
         self._tensor[node.name] = node.name
         self._shapes[node.name] = shape
         ones = Taps.diagonal(np.ones(shape[0], np.float32))
-        op = Conv(node.layer, source, node.name, ones, np.zeros(shape[0], np.float32))
+        op = Conv(node.layer, source, node.name, ones, np.zeros(shape[0]))
         self._ops.append(op)
         return op
 
@@ -312,6 +338,18 @@ def _split(
     return made, {pair: number for number, pair in enumerate(made.phases)}
 
 
+def _straight(node: Node) -> tuple[float, float] | None:
+    """Scale and shift of arithmetic with a number, where that is all it is (division may also round)."""
+    if node.settings["what"] not in ("add", "sub", "mul", "div", "neg") or node.function is None:
+        return None
+    points = torch.tensor([0.0, 1.0, -7.5, 1000.0], dtype=torch.float64)
+    values = node.function(points)
+    shift, scale = values[0], values[1] - values[0]
+    if not torch.allclose(values, points * scale + shift, rtol=1e-12, atol=1e-12):
+        return None
+    return float(scale), float(shift)
+
+
 def _activation(node: Node) -> Activation | None:
     what, rest = node.settings["what"], tuple(node.settings["arguments"])
     if what == "relu" or (what == "clamp_min" and rest == (0,)):
@@ -325,8 +363,12 @@ def _unknown(node: Node, what: str) -> ArchitectureError:
     return ArchitectureError(f"the sparse engine does not know {what} (in {node.layer or 'forward'}).", "Run it dense.")
 
 
-def _bias(layer: Any, node: Node) -> NDArray[np.float32]:
-    return np.zeros(node.channels, np.float32) if layer.bias is None else _numbers(layer.bias)
+def _bias(layer: Any, node: Node) -> NDArray[np.float64]:
+    return np.zeros(node.channels) if layer.bias is None else _exact(layer.bias)
+
+
+def _exact(tensor: Tensor) -> NDArray[np.float64]:
+    return np.asarray(tensor.detach().double().cpu().numpy())
 
 
 def _numbers(tensor: Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ channels, average pooling and linear layers are convolutions with few taps, so o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,31 @@ Shape = tuple[int, int, int]
 """Channels, height, width; a vector of features is [C,1,1]."""
 
 
+Index = NDArray[np.signedinteger[Any]]
+
+
 @dataclass(frozen=True)
 class Taps:
     """The non-zero weights of a convolution, one entry each, sorted by output channel.
 
     Attributes:
-        row: int64 [n], the output channel.
-        channel: int64 [n], the input channel.
-        dy: int64 [n], the input row that output row 0 reads: kernel row times dilation, less the padding.
-        dx: int64 [n], likewise for columns.
+        row: int32 [n], the output channel.
+        channel: int32 [n], the input channel.
+        dy: int32 [n], the input row that output row 0 reads: kernel row times dilation, less the padding.
+        dx: int32 [n], likewise for columns.
         value: float32 [n].
     """
 
-    row: NDArray[np.int64]
-    channel: NDArray[np.int64]
-    dy: NDArray[np.int64]
-    dx: NDArray[np.int64]
+    row: Index
+    channel: Index
+    dy: Index
+    dx: Index
     value: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        # A network has millions of them: half of what numpy's searches give.
+        for name in ("row", "channel", "dy", "dx"):
+            object.__setattr__(self, name, getattr(self, name).astype(np.int32, copy=False))
 
     def __len__(self) -> int:
         return len(self.row)
@@ -70,14 +78,17 @@ class Taps:
 
 @dataclass
 class Conv:
-    """target = activation(taps * source + bias + residual).
+    """target = activation((taps * source + bias) * scale + shift + residual).
 
     Attributes:
         layer: The module that it comes from, by its dotted name.
         source: The tensor that is read.
         target: The tensor that is written: channels `first` to `first + len(bias)` of it.
         taps: Its weights.
-        bias: float32 [outputs].
+        bias: float64 [outputs].
+        scale: float64 [outputs]; None for 1. Batch norm is kept apart from the weights: they need no rounding then, and
+            its mean is taken off before a small variance magnifies the difference.
+        shift: float64 [outputs]; None for 0.
         stride: Rows and columns of the source that one step in the target takes.
         activation: What comes last.
         residual: A tensor of the target's shape that is added before the activation.
@@ -88,16 +99,18 @@ class Conv:
     source: str
     target: str
     taps: Taps
-    bias: NDArray[np.float32]
+    bias: NDArray[np.float64]
     stride: tuple[int, int] = (1, 1)
     activation: Activation = ""
     residual: str | None = None
     first: int = 0
+    scale: NDArray[np.float64] | None = None
+    shift: NDArray[np.float64] | None = None
 
     @property
     def bare(self) -> bool:
         """Whether nothing was fused to it yet."""
-        return not self.activation and self.residual is None
+        return not self.activation and self.residual is None and self.scale is None
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch import nn
 from sslprune.graph.nodes import Graph
 from sslprune.runtime.geometry import Geometry, geometries
 from sslprune.runtime.lower import lower
-from sslprune.runtime.ops import Activation, Average, Conv, Lowered, MaxPool, Op, Split, reads
+from sslprune.runtime.ops import Activation, Average, Conv, Lowered, MaxPool, Op, Split, Taps, reads
 
 OUTSIDE = -1
 """Where a place is expected: the caller's own image or result, dense [C,H,W]."""
@@ -48,7 +48,9 @@ class ConvStep:
         starts: int32 [rows + 1], each row's first tap.
         offsets: int32 [taps], from a pixel of the target's plane to the source's number, in floats.
         values: float32 [taps].
-        bias: float32 [rows].
+        bias: float32 [rows], what each sum begins with.
+        scale: float32 [rows], what the sum is multiplied by.
+        shift: float32 [rows], what is added then.
         activation: What comes last.
         macs: Multiplications for one image, those with zeros left out.
     """
@@ -62,6 +64,8 @@ class ConvStep:
     offsets: NDArray[np.int32]
     values: NDArray[np.float32]
     bias: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    shift: NDArray[np.float32]
     activation: Activation
     macs: int
 
@@ -228,13 +232,15 @@ def _conv_step(op: Conv, source: Place, target: Place, places: dict[str, Place])
         # A single pixel reads no zeros around the map: such taps do nothing.
         inside = (taps.dy >= 0) & (taps.dy < read.height) & (taps.dx >= 0) & (taps.dx < read.width)
         taps = taps.where(inside)
-    offsets = taps.channel * read.plane + (taps.dy * read.pitch + taps.dx) * read.lanes
+    offsets = (
+        taps.channel.astype(np.int64) * read.plane + (taps.dy.astype(np.int64) * read.pitch + taps.dx) * read.lanes
+    )
     counts = np.bincount(taps.row, minlength=len(op.bias))
     # Rows of equal length follow each other: the end of the inner loop is foreseen.
     order = np.argsort(-counts, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    sequence = np.lexsort((offsets, rank[taps.row]))
+    sequence = _in_order(taps, rank)
     return ConvStep(
         op.layer,
         source,
@@ -244,7 +250,27 @@ def _conv_step(op: Conv, source: Place, target: Place, places: dict[str, Place])
         np.concatenate([[0], counts[order].cumsum()]).astype(np.int32),
         offsets[sequence].astype(np.int32),
         np.ascontiguousarray(taps.value[sequence]),
-        op.bias[order],
+        op.bias[order].astype(np.float32),
+        _or(op.scale, np.ones(len(order)))[order].astype(np.float32),
+        _or(op.shift, np.zeros(len(order)))[order].astype(np.float32),
         op.activation,
         len(taps) * pixels,
     )
+
+
+def _or(given: NDArray[np.float64] | None, default: NDArray[np.float64]) -> NDArray[np.float64]:
+    return default if given is None else given
+
+
+def _in_order(taps: Taps, rank: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row after row, and in a row by channel, then by place in the kernel: in every layout the same, as rounding wants.
+
+    Args:
+        taps: Of one convolution.
+        rank: int64 [outputs], where each row comes.
+    """
+    key = rank[taps.row].astype(np.int64)
+    for part in (taps.channel, taps.dy, taps.dx):
+        lowest, highest = (int(part.min()), int(part.max())) if len(part) else (0, 0)
+        key = key * (highest - lowest + 1) + part - lowest
+    return np.argsort(key, kind="stable")

@@ -1,40 +1,46 @@
-"""Before a network is planned: batch norm folded, dead and constant channels gone, all of it exact."""
+"""Before a network is planned: dead and constant channels go, exactly."""
 
 from __future__ import annotations
 
-from copy import deepcopy
-
+import torch
 from torch import nn
 
-from sslprune.graph.fold import fold_batch_norm
+from sslprune.errors import ArchitectureError
 from sslprune.graph.nodes import Graph
+from sslprune.graph.shrink import shrink_exactly_
 from sslprune.graph.trace import trace
-from sslprune.prune.compact import shrink_exactly_
-from sslprune.runtime.plan import Plan, make_plan
+from sslprune.runtime.held import Held
+from sslprune.runtime.lower import lower
+from sslprune.runtime.ops import Lowered
 
 
-def prepare(model: nn.Module, size: tuple[int, int]) -> tuple[nn.Module, Graph]:
-    """A smaller copy of a network in float64 that gives the same outputs, and its graph.
-
-    In float64 because every rounding of a folded weight is an error that the layers behind it may magnify; the plan
-    rounds once.
+def prepare(model: nn.Module | Held, size: tuple[int, int]) -> tuple[nn.Module, Graph]:
+    """A smaller copy of a network that gives the same outputs, and its graph.
 
     Args:
-        model: On the CPU. Not changed.
+        model: Not changed.
         size: Height and width of its images, in pixels.
 
     Raises:
         ArchitectureError: It cannot be traced.
     """
-    folded = fold_batch_norm(deepcopy(model).double(), size)
-    shrink_exactly_(folded, trace(folded, size))
-    return folded, trace(folded, size)
+    held = model if isinstance(model, Held) else Held(model)
+    try:
+        smaller = held.module()
+        shrink_exactly_(smaller, trace(smaller, size))
+        return smaller, trace(smaller, size)
+    except ArchitectureError:
+        # A branch that nobody reads may no longer fit to what is left of its neighbours.
+        whole = held.module()
+        return whole, trace(whole, size)
 
 
-def plan_of(model: nn.Module, size: tuple[int, int], *, lanes: int = 1) -> Plan:
-    """A network's plan for images of one size, so many at once.
+def lowered(model: nn.Module | Held, size: tuple[int, int]) -> Lowered:
+    """A network's operations for images of one size.
 
     Raises:
         ArchitectureError: It cannot be traced, or does something that the engine does not know.
     """
-    return make_plan(*prepare(model, size), lanes=lanes)
+    # What inference mode makes cannot be followed by a trace.
+    with torch.inference_mode(False):
+        return lower(*prepare(model, size))

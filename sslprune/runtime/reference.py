@@ -46,7 +46,8 @@ def _convolve(step: ConvStep, block: Array) -> None:
     for row in range(len(step.channel)):
         taps = slice(step.starts[row], step.starts[row + 1])
         read = block[step.source.start + step.offsets[taps, None] + position]
-        computed[row] = step.values[taps].astype(np.float64) @ read + step.bias[row]
+        total = step.values[taps].astype(np.float64) @ read + step.bias[row]
+        computed[row] = total * float(step.scale[row]) + step.shift[row]
     row = geometry.pitch * geometry.lanes
     inside = (position % row < geometry.width * geometry.lanes) & (position // row < geometry.height)
     for row, channel in enumerate(step.channel):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sslprune.errors import ArchitectureError
 from sslprune.graph.trace import trace
 from sslprune.runtime import kernels
-from sslprune.runtime.plan import Plan, make_plan
+from sslprune.runtime.plan import ConvStep, Plan, make_plan
 from sslprune.runtime.reference import run
 
 ISAS = kernels.isas()
@@ -69,7 +69,7 @@ def blocks(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor]:
 
 @settings(max_examples=150)
 @given(block=blocks(), lanes=st.sampled_from([1, 1, 16]))
-def test_any_convolution_is_what_torch_computes_on_every_set_of_instructions(block, lanes):
+def test_any_convolution_is_what_torch_computes_on_every_set_of_instructions_skipping_zeros_or_not(block, lanes):
     model, images = block
     images = torch.cat([images] * lanes)[: max(lanes, len(images))]
     with torch.no_grad():
@@ -79,11 +79,30 @@ def test_any_convolution_is_what_torch_computes_on_every_set_of_instructions(blo
     exact = run(plan, images[:lanes].double().numpy()).reshape(expected[:lanes].shape)
     np.testing.assert_allclose(exact, expected[:lanes], rtol=0, atol=tolerance / 10)
     for isa in ISAS:
-        program = kernels.program(plan, isa=isa)
-        found = _results(program, plan, images, threads=1)
+        sparse, dense = (kernels.program(plan, isa=isa, paths=paths) for paths in ("sparse", "dense"))
+        found = _results(sparse, plan, images, threads=1)
         np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=tolerance, err_msg=isa)
-        again = _results(program, plan, images, threads=2)
-        np.testing.assert_array_equal(again, found, err_msg=f"{isa}: two threads differ from one")
+        for program in (sparse, dense):
+            again = _results(program, plan, images, threads=2)
+            np.testing.assert_array_equal(again, found, err_msg=f"{isa}: two threads or skipped zeros change bits")
+
+
+@needs_kernels
+def test_few_zeros_are_not_skipped_and_many_are():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 48, 3, padding=1), nn.Conv2d(48, 48, 3, padding=1)).eval()
+    with torch.no_grad():
+        model[1].weight.mul_(torch.rand(model[1].weight.shape, generator=torch.Generator().manual_seed(0)) < 0.02)
+    plan = _plan(model, torch.zeros(1, 3, 24, 24))
+    ways = dict(zip([step.layer for step in plan.steps], kernels.program(plan).dense, strict=True))
+    # The second's zeros are so many that merged rows are not even tried; of the first both ways are.
+    assert not ways["1"]
+    assert not any(kernels.program(plan, paths="sparse").dense)
+    assert all(
+        dense == isinstance(step, ConvStep)
+        for step, dense in zip(plan.steps, kernels.program(plan, paths="dense").dense, strict=True)
+    )
 
 
 class Pools(nn.Module):

@@ -10,61 +10,60 @@ static inline float activated(float x, Activation activation) {
             x = 0.0f > x ? 0.0f : x;
             return 6.0f < x ? 6.0f : x;
         case Activation::silu:
-            return x / (1.0f + __builtin_expf(-x));
+            return x / (1.0f + ::expf(-x));
         default:
             return x;
     }
 }
 
-static inline Vec activated(Vec x, Activation activation) {
-    switch (activation) {
-        case Activation::relu:
-            return Vec::max(Vec::all(0.0f), x);
-        case Activation::relu6:
-            return Vec::min(Vec::all(6.0f), Vec::max(Vec::all(0.0f), x));
-        case Activation::silu: {
-            float numbers[Vec::width];
-            x.store(numbers);
-            for (int i = 0; i < Vec::width; ++i) numbers[i] = activated(numbers[i], activation);
-            return Vec::load(numbers);
-        }
-        default:
-            return x;
+static inline float lowest(Activation activation) {
+    return activation == Activation::relu || activation == Activation::relu6 ? 0.0f : -kInfinity;
+}
+
+static inline float highest(Activation activation) {
+    return activation == Activation::relu6 ? 6.0f : kInfinity;
+}
+
+// What follows the sum: batch norm, residual, activation, and zeros between the map's rows.
+template <int S>
+static inline void finish(const Conv& conv, int64_t row, int64_t pixel, Vec* sum) {
+    const uint32_t* mask = conv.mask + pixel;
+    const int64_t channel = conv.channel[row];
+    const Vec scale = Vec::all(conv.scale[row]), shift = Vec::all(conv.shift[row]);
+    SSLPRUNE_UNROLL(32)
+    for (int s = 0; s < S; ++s) sum[s] = Vec::fma(sum[s], scale, shift);
+    if (conv.residual) {
+        const float* residual = conv.residual + channel * conv.residual_plane + pixel;
+        SSLPRUNE_UNROLL(32)
+        for (int s = 0; s < S; ++s) sum[s] = Vec::add(sum[s], Vec::load(residual + s * Vec::width));
     }
+    float* target = conv.target + channel * conv.target_plane + pixel;
+    // This way round, not-a-number stays what it is.
+    const Vec low = Vec::all(lowest(conv.activation)), high = Vec::all(highest(conv.activation));
+    SSLPRUNE_UNROLL(32)
+    for (int s = 0; s < S; ++s)
+        Vec::masked(Vec::min(high, Vec::max(low, sum[s])), mask + s * Vec::width).store(target + s * Vec::width);
+    if (conv.activation == Activation::silu)
+        for (int64_t x = 0; x < S * Vec::width; ++x) target[x] = activated(target[x], Activation::silu);
 }
 
 // S vectors of every row's plane, summed up in S registers.
 template <int S>
 static void strip(const Conv& conv, int64_t first_row, int64_t last_row, int64_t pixel) {
     const float* source = conv.source + pixel;
-    const uint32_t* mask = conv.mask + pixel;
     for (int64_t row = first_row; row < last_row; ++row) {
         Vec sum[S];
         const Vec bias = Vec::all(conv.bias[row]);
-#pragma GCC unroll 32
+        SSLPRUNE_UNROLL(32)
         for (int s = 0; s < S; ++s) sum[s] = bias;
         const Tap* last = conv.taps + conv.starts[row + 1];
         for (const Tap* tap = conv.taps + conv.starts[row]; tap != last; ++tap) {
             const Vec value = Vec::all(tap->value);
             const float* read = source + tap->offset;
-#pragma GCC unroll 32
+            SSLPRUNE_UNROLL(32)
             for (int s = 0; s < S; ++s) sum[s] = Vec::fma(value, Vec::load(read + s * Vec::width), sum[s]);
         }
-        const int64_t channel = conv.channel[row];
-        if (conv.residual) {
-            const float* residual = conv.residual + channel * conv.residual_plane + pixel;
-#pragma GCC unroll 32
-            for (int s = 0; s < S; ++s) sum[s] = Vec::add(sum[s], Vec::load(residual + s * Vec::width));
-        }
-        float* target = conv.target + channel * conv.target_plane + pixel;
-        if (conv.activation == Activation::relu) {
-#pragma GCC unroll 32
-            for (int s = 0; s < S; ++s)
-                Vec::masked(activated(sum[s], Activation::relu), mask + s * Vec::width).store(target + s * Vec::width);
-        } else {
-            for (int s = 0; s < S; ++s)
-                Vec::masked(activated(sum[s], conv.activation), mask + s * Vec::width).store(target + s * Vec::width);
-        }
+        finish<S>(conv, row, pixel, sum);
     }
 }
 
@@ -90,18 +89,86 @@ static void convolve(const Conv& conv, int64_t first_row, int64_t last_row, int6
     }
 }
 
+// S vectors of the planes of kMerged rows.
+template <int S>
+static void merged_strip(const Conv& conv, int64_t group, int64_t pixel) {
+    const int64_t first_row = group * kMerged;
+    Vec sum[kMerged][S];
+    SSLPRUNE_UNROLL(8)
+    for (int r = 0; r < kMerged; ++r) {
+        const Vec bias = Vec::all(first_row + r < conv.rows ? conv.bias[first_row + r] : 0.0f);
+        SSLPRUNE_UNROLL(8)
+        for (int s = 0; s < S; ++s) sum[r][s] = bias;
+    }
+    const float* source = conv.source + pixel;
+    for (int32_t tap = conv.merged.starts[group]; tap < conv.merged.starts[group + 1]; ++tap) {
+        const float* read = source + conv.merged.offsets[tap];
+        const float* values = conv.merged.values + static_cast<int64_t>(tap) * kMerged;
+        Vec numbers[S];
+        SSLPRUNE_UNROLL(8)
+        for (int s = 0; s < S; ++s) numbers[s] = Vec::load(read + s * Vec::width);
+        SSLPRUNE_UNROLL(8)
+        for (int r = 0; r < kMerged; ++r) {
+            const Vec value = Vec::all(values[r]);
+            SSLPRUNE_UNROLL(8)
+            for (int s = 0; s < S; ++s) sum[r][s] = Vec::fma(value, numbers[s], sum[r][s]);
+        }
+    }
+    SSLPRUNE_UNROLL(8)
+    for (int r = 0; r < kMerged; ++r)
+        if (first_row + r < conv.rows) finish<S>(conv, first_row + r, pixel, sum[r]);
+}
+
+template <int S>
+static void merged_strip_of(int64_t vectors, const Conv& conv, int64_t group, int64_t pixel) {
+    if constexpr (S > 0) {
+        if (vectors == S)
+            merged_strip<S>(conv, group, pixel);
+        else
+            merged_strip_of<S - 1>(vectors, conv, group, pixel);
+    }
+}
+
+// A group's taps stay near while all pixels pass them.
+static void convolve_merged(const Conv& conv, int64_t first_group, int64_t last_group, int64_t first, int64_t last) {
+    constexpr int64_t each = kBlock / Vec::width;
+    for (int64_t group = first_group; group < last_group; ++group) {
+        int64_t vector = first * each;
+        const int64_t end = last * each;
+        for (int64_t strips = (end - vector + Vec::merged - 1) / Vec::merged; strips > 0; --strips) {
+            const int64_t length = (end - vector + strips - 1) / strips;
+            merged_strip_of<Vec::merged>(length, conv, group, vector * Vec::width);
+            vector += length;
+        }
+    }
+}
+
+// Four rows at a time, since one alone waits for every addition; each in the order of its taps, as in a map.
 static void dot(const Conv& conv, int64_t first_row, int64_t last_row) {
-    for (int64_t row = first_row; row < last_row; ++row) {
-        float sum[4] = {conv.bias[row], 0.0f, 0.0f, 0.0f};
-        int32_t at = conv.starts[row];
-        const int32_t last = conv.starts[row + 1];
-        for (; at + 4 <= last; at += 4)
-            for (int i = 0; i < 4; ++i) sum[i] += conv.taps[at + i].value * conv.source[conv.taps[at + i].offset];
-        for (; at < last; ++at) sum[0] += conv.taps[at].value * conv.source[conv.taps[at].offset];
-        float total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        const int64_t channel = conv.channel[row];
-        if (conv.residual) total += conv.residual[channel * conv.residual_plane];
-        conv.target[channel * conv.target_plane] = activated(total, conv.activation);
+    constexpr int kRows = 4;
+    for (int64_t row = first_row; row < last_row; row += kRows) {
+        const int count = last_row - row < kRows ? static_cast<int>(last_row - row) : kRows;
+        const Tap *tap[kRows], *end[kRows];
+        float sum[kRows];
+        int64_t common = -1;
+        for (int r = 0; r < count; ++r) {
+            tap[r] = conv.taps + conv.starts[row + r];
+            end[r] = conv.taps + conv.starts[row + r + 1];
+            sum[r] = conv.bias[row + r];
+            if (common < 0 || end[r] - tap[r] < common) common = end[r] - tap[r];
+        }
+        if (count == kRows)
+            for (int64_t i = 0; i < common; ++i)
+                for (int r = 0; r < kRows; ++r)
+                    sum[r] = Vec::fma(tap[r][i].value, conv.source[tap[r][i].offset], sum[r]);
+        for (int r = 0; r < count; ++r) {
+            if (count == kRows) tap[r] += common;
+            for (; tap[r] != end[r]; ++tap[r]) sum[r] = Vec::fma(tap[r]->value, conv.source[tap[r]->offset], sum[r]);
+            const int64_t channel = conv.channel[row + r];
+            sum[r] = Vec::fma(sum[r], conv.scale[row + r], conv.shift[row + r]);
+            if (conv.residual) sum[r] += conv.residual[channel * conv.residual_plane];
+            conv.target[channel * conv.target_plane] = activated(sum[r], conv.activation);
+        }
     }
 }
 
@@ -113,7 +180,7 @@ static void max_pool(const Pool& pool, int64_t first, int64_t last) {
     for (int64_t channel = first; channel < last; ++channel) {
         const float* source = pool.source + channel * pool.source_plane;
         for (int64_t y = 0; y < pool.target_height; ++y) {
-            for (int64_t x = 0; x < row_length; ++x) tallest[x] = -__builtin_inff();
+            for (int64_t x = 0; x < row_length; ++x) tallest[x] = -kInfinity;
             for (int64_t k = 0; k < pool.kernel[0]; ++k) {
                 const int64_t row = y * pool.stride[0] - pool.padding[0] + k * pool.dilation[0];
                 if (row < 0 || row >= pool.source_height) continue;
@@ -121,7 +188,7 @@ static void max_pool(const Pool& pool, int64_t first, int64_t last) {
                 for (int64_t x = 0; x < row_length; ++x) tallest[x] = larger(tallest[x], read[x]);
             }
             float* target = pool.target + channel * pool.target_plane + y * pool.target_pitch * lanes;
-            for (int64_t x = 0; x < pool.target_width * lanes; ++x) target[x] = -__builtin_inff();
+            for (int64_t x = 0; x < pool.target_width * lanes; ++x) target[x] = -kInfinity;
             for (int64_t k = 0; k < pool.kernel[1]; ++k) {
                 const int64_t shift = k * pool.dilation[1] - pool.padding[1], step = pool.stride[1];
                 int64_t from = 0, to = pool.target_width;

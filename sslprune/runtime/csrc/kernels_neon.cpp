@@ -9,11 +9,13 @@ namespace neon {
 struct Vec {
     static constexpr int width = 4;
     static constexpr int strip = 24;  // of 32 registers
+    static constexpr int merged = 4;  // times kMerged
     float32x4_t v;
     static Vec all(float x) { return {vdupq_n_f32(x)}; }
     static Vec load(const float* p) { return {vld1q_f32(p)}; }
     void store(float* p) const { vst1q_f32(p, v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+    static float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
     static Vec add(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
     static Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
     static Vec min(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
@@ -27,7 +29,8 @@ struct Vec {
 }  // namespace neon
 
 const Kernels* kernels_neon() {
-    static const Kernels set = {"neon", neon::convolve, neon::dot, neon::max_pool, neon::average};
+    static const Kernels set = {"neon", neon::convolve, neon::convolve_merged,
+                                 neon::dot, neon::max_pool, neon::average};
     return &set;
 }
 

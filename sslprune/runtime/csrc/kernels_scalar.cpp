@@ -7,6 +7,7 @@ namespace scalar {
 struct Vec {
     static constexpr int width = 4;
     static constexpr int strip = 8;
+    static constexpr int merged = 2;
     float v[4];
     static Vec all(float x) { return {{x, x, x, x}}; }
     static Vec load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
@@ -17,6 +18,7 @@ struct Vec {
         for (int i = 0; i < 4; ++i) c.v[i] += a.v[i] * b.v[i];
         return c;
     }
+    static float fma(float a, float b, float c) { return c + a * b; }
     static Vec add(Vec a, Vec b) {
         for (int i = 0; i < 4; ++i) a.v[i] += b.v[i];
         return a;
@@ -40,7 +42,8 @@ struct Vec {
 }  // namespace scalar
 
 const Kernels* kernels_scalar() {
-    static const Kernels set = {"scalar", scalar::convolve, scalar::dot, scalar::max_pool, scalar::average};
+    static const Kernels set = {"scalar", scalar::convolve, scalar::convolve_merged,
+                                 scalar::dot, scalar::max_pool, scalar::average};
     return &set;
 }
 

@@ -51,13 +51,13 @@ const Kernels* named(const std::string& isa) {
 
 void convolve(Program& program, const Numbers& source, const Numbers& target, const std::optional<Numbers>& residual,
               Array<int32_t> channel, Array<int32_t> starts, Array<int32_t> offsets, Array<float> values,
-              Array<float> bias, const std::string& act) {
+              Array<float> bias, Array<float> scale, Array<float> shift, const std::string& act) {
     const size_t rows = bias.shape(0);
-    if (channel.shape(0) != rows || starts.shape(0) != rows + 1 || offsets.shape(0) != values.shape(0) ||
+    if (channel.shape(0) != rows || scale.shape(0) != rows || shift.shape(0) != rows || starts.shape(0) != rows + 1 || offsets.shape(0) != values.shape(0) ||
         starts.data()[rows] != static_cast<int64_t>(offsets.shape(0)))
         throw nb::value_error("arrays of different lengths");
     program.convolve({place(source), place(target), residual ? place(*residual) : Place{}, residual.has_value(),
-                      channel.data(), starts.data(), offsets.data(), values.data(), bias.data(),
+                      channel.data(), starts.data(), offsets.data(), values.data(), bias.data(), scale.data(), shift.data(),
                       static_cast<int64_t>(rows), activation(act)});
 }
 
@@ -79,11 +79,17 @@ void run(Program& program, Images images, Results results, int threads) {
     program.run(images.data(), results.data(), static_cast<int64_t>(images.shape(0)), threads);
 }
 
-std::vector<double> times(Program& program, Array<float> images) {
+const float* for_all_lanes(const Program& program, const Array<float>& images) {
     if (static_cast<int64_t>(images.shape(0)) != program.image() * program.lanes())
         throw nb::value_error("images of the wrong size");
-    nb::gil_scoped_release release;
-    return program.times(images.data());
+    return images.data();
+}
+
+Paths paths(const std::string& name) {
+    if (name == "faster") return Paths::faster;
+    if (name == "sparse") return Paths::sparse;
+    if (name == "dense") return Paths::dense;
+    throw nb::value_error("unknown paths");
 }
 
 }  // namespace
@@ -94,12 +100,13 @@ NB_MODULE(_kernels, module) {
     module.def("isas", &isas, "Sets of instructions that this machine can run, best first.");
     nb::class_<Program>(module, "Program")
         .def("__init__",
-             [](Program* self, int64_t floats, int64_t image, int64_t result, int64_t lanes, const std::string& isa) {
-                 new (self) Program(floats, image, result, lanes, named(isa));
+             [](Program* self, int64_t floats, int64_t image, int64_t result, int64_t lanes, const std::string& isa,
+                const std::string& way) {
+                 new (self) Program(floats, image, result, lanes, named(isa), paths(way));
              },
-             "floats"_a, "image"_a, "result"_a, "lanes"_a, "isa"_a)
+             "floats"_a, "image"_a, "result"_a, "lanes"_a, "isa"_a, "paths"_a)
         .def("convolve", &convolve, "source"_a, "target"_a, "residual"_a.none(), "channel"_a, "starts"_a, "offsets"_a,
-             "values"_a, "bias"_a, "activation"_a)
+             "values"_a, "bias"_a, "scale"_a, "shift"_a, "activation"_a)
         .def("split",
              [](Program& self, const Numbers& source, const Numbers& target, const Pair& stride,
                 std::vector<int64_t> phases) {
@@ -118,6 +125,20 @@ NB_MODULE(_kernels, module) {
              },
              "source"_a, "target"_a)
         .def("run", &run, "images"_a, "results"_a, "threads"_a)
-        .def("times", &times, "images"_a)
+        .def("tune",
+             [](Program& self, Array<float> images) {
+                 const float* numbers = for_all_lanes(self, images);
+                 nb::gil_scoped_release release;
+                 self.tune(numbers);
+             },
+             "images"_a)
+        .def("times",
+             [](Program& self, Array<float> images) {
+                 const float* numbers = for_all_lanes(self, images);
+                 nb::gil_scoped_release release;
+                 return self.times(numbers);
+             },
+             "images"_a)
+        .def_prop_ro("dense", &Program::dense)
         .def_prop_ro("isa", &Program::isa);
 }
