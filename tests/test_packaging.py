@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -44,3 +45,35 @@ def test_the_wheel_holds_the_package_and_its_data(tmp_path: Path, compiler: bool
     # Without a compiler the package is whole but for its kernels, and fits any machine.
     assert wheel.name.endswith("-py3-none-any.whl") != compiler
     assert len(kernels) == compiler
+    if not compiler:
+        _runs_dense(wheel, tmp_path / "installed", environment)
+
+
+def _runs_dense(wheel: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Install it where no compiler is found, ask the doctor, and run the tests of what needs no kernels."""
+    venv.create(folder, with_pip=False)
+    (site,) = folder.rglob("site-packages")
+    # What it needs is here already; a path's own .pth files, such as an editable sslprune's, are not read.
+    (site / "here.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(pip, check=True, timeout=100, env=environment)
+
+    # -P: not the checkout's package.
+    python = [str(folder / "bin/python"), "-P", "-m"]
+    environment = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    doctor = subprocess.run(
+        [*python, "sslprune", "doctor"], check=True, timeout=100, env=environment, capture_output=True, text=True
+    )
+    assert "not compiled: sslprune.compile runs networks dense" in doctor.stdout
+    tests = [str(ROOT / "tests/runtime" / name) for name in ("test_engine.py", "test_lower.py", "test_hard_use.py")]
+    done = subprocess.run(
+        [*python, "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        check=False,
+        timeout=200,
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" in done.stdout
