@@ -15,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint slow fuzz format clean
+.PHONY: help demo test check lint slow fuzz sanitize format clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: $(VENV)/.fuzz ## fuzz the sparse file's reader for SECONDS (600); what bre
 	mkdir -p .cache/fuzz/seeds
 	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz/fuzz_sparse_file.py -max_total_time=$(SECONDS) \
 		-artifact_prefix=.cache/fuzz/ .cache/fuzz/seeds
+
+sanitize: $(VENV)/.sanitize ## run the kernels under the address, undefined-behaviour and thread sanitizers (minutes)
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python tools/sanitize/run.py
 
 format: $(VENV)/.dev ## rewrite the code in the project's format, with the lint's safe fixes
 	$(BIN)/ruff check --fix .
@@ -76,4 +79,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(BIN)/python -m pip install -c constraints.txt 'atheris>=3,<4'
+	@touch $@
+
+$(VENV)/.sanitize: $(VENV)/.dev
+	$(BIN)/python -m pip install -c constraints.txt 'nanobind>=2.2,<4' cmake ninja
 	@touch $@

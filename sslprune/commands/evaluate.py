@@ -13,7 +13,9 @@ from sslprune.commands.shared import (
     add_device,
     add_json,
     add_out,
+    add_runtime,
     at_least_one,
+    heard,
     print_json,
     progress,
     table,
@@ -64,6 +66,8 @@ def add(commands: Subparsers) -> None:
     add_out(command, "also write the rows to this JSON-lines file", required=False)
     add_data(command)
     add_device(command)
+    add_runtime(command, "auto", "torch", "sparse")
+    command.set_defaults(refuse=command.error)
     add_json(command)
 
 
@@ -76,11 +80,14 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out:
         refuse_existing(args.out, force=args.force)
+    if args.runtime == "sparse" and args.task == "finetune":
+        args.refuse("--runtime sparse does not go with --task finetune: the engine cannot train")
     use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
     info = info_of(model)
     source = open_data(args, size=info.preprocessing.size)
-    rows = measure(model, source, args)
+    with heard("sslprune.evaluate.reader"):
+        rows = measure(model, source, args)
     if args.out:
         write_atomic(args.out, partial(write_lines, rows=rows))
     if args.json:
@@ -195,6 +202,7 @@ def _stage_rows(
         recipe_sha256=info.manifest.recipe_sha256,
         device=args.device,
         progress=progress(),
+        runtime=args.runtime,
     ).rows
     for row in rows:
         row["split"] = splits(source)[1]
@@ -218,6 +226,8 @@ def _protocol_rows(
 
     about = describe(model, source, args.seed, more)
     options: dict[str, Any] = {"seed": args.seed, "device": args.device, "progress": progress()}
+    if args.task in ("svm", "sgd"):
+        options["runtime"] = args.runtime
     if args.task == "svm":
         svm = svm_eval(model, train, test, classes=source.classes, stage=args.stage, **options)
         return svm_rows(svm, model, about)

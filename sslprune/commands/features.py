@@ -16,6 +16,7 @@ from sslprune.commands.shared import (
     add_out,
     add_runtime,
     at_least_one,
+    heard,
     print_json,
     progress,
     say,
@@ -49,7 +50,7 @@ def add(commands: Subparsers) -> None:
     add_out(command, "the .npz file: `features` float32 [N, D], `labels` int64 [N]")
     add_data(command)
     add_device(command)
-    add_runtime(command)
+    add_runtime(command, "auto", "torch", "sparse", "onnx")
     command.set_defaults(refuse=command.error)
     add_json(command)
 
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
     identity, extract = (_with_onnx if args.runtime == "onnx" else _with_torch)(args)
     source = sources.open(args.data, data_dir=args.data_dir, download=args.download, size=identity.preprocessing.size)
     split = source.split(args.split)
-    features = extract(split.images)
+    with heard("sslprune.evaluate.reader"):
+        features = extract(split.images)
     labels = {} if split.labels is None else {"labels": split.labels}
 
     def write(path: Path) -> None:
@@ -101,7 +103,8 @@ def _with_torch(args: argparse.Namespace) -> _Loaded:
 
     use_device(args)
     model = load(args.model, keep=args.keep, device=args.device)
-    features = partial(extract, model, stage=args.stage, pool=args.pool, device=args.device, progress=progress())
+    options = {"stage": args.stage, "pool": args.pool, "device": args.device, "runtime": args.runtime}
+    features = partial(extract, model, **options, progress=progress())
     return info_of(model), lambda images: features(images=images).numpy()
 
 

@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sslprune.commands.shared import Subparsers, add_command, add_json, add_runtime, at_least_one, print_json, table
+from sslprune.commands.shared import (
+    Subparsers,
+    add_command,
+    add_json,
+    add_runtime,
+    at_least_one,
+    print_json,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +42,7 @@ def add(commands: Subparsers) -> None:
     command.add_argument(
         "--top", type=at_least_one, default=3, metavar="N", help="how many classes to name (default: 3)"
     )
-    add_runtime(command)
+    add_runtime(command, "torch", "sparse", "onnx")
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
     add_json(command)
 
@@ -44,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
 
     from sslprune.data.decode import square
 
-    identity, classes, logits = (_with_onnx if args.runtime == "onnx" else _with_torch)(args)
+    identity, classes, logits = _LOADERS[args.runtime](args)
     predictions: list[dict[str, Any]] = []
     for path in args.images:
         found = logits(square(path, size=identity.preprocessing.size)[None])[0].astype(np.float64)
@@ -92,6 +101,16 @@ def _with_torch(args: argparse.Namespace) -> _Loaded:
     return info, classes, logits
 
 
+def _with_engine(args: argparse.Namespace) -> _Loaded:
+    from sslprune.zoo.load import load
+
+    model = load(args.model, keep=args.keep, head=args.head, runtime="sparse")
+    if model.reason:
+        say(f"dense, in torch: {model.reason}")
+    classes = model.classes if args.head else own_classes(model.sslprune, int(model.network.num_classes))  # type: ignore[arg-type]
+    return model.sslprune, classes, model
+
+
 def own_classes(info: ModelInfo, outputs: int) -> Sequence[str]:
     """The classes of a network's own classifier, or their numbers where they have no names.
 
@@ -117,3 +136,6 @@ def _with_onnx(args: argparse.Namespace) -> _Loaded:
     model = load(args.model, keep=args.keep, head=args.head, runtime="onnx")
     assert model.sslprune is not None
     return model.sslprune, model.classes, model
+
+
+_LOADERS = {"torch": _with_torch, "sparse": _with_engine, "onnx": _with_onnx}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +50,15 @@ def add_places(command: argparse.ArgumentParser) -> None:
     command.add_argument("--zoo", type=Path, metavar="DIR", help="where models go (default: SSLPRUNE_ZOO)")
 
 
-def add_runtime(command: argparse.ArgumentParser) -> None:
-    """`--runtime`."""
+def add_runtime(command: argparse.ArgumentParser, *choices: str) -> None:
+    """`--runtime`; the first choice is the default."""
+    known = {"auto": "auto: sparse where faster", "sparse": "sparse: skips zeros", "onnx": "onnx: without torch"}
+    told = "; ".join(known[choice] for choice in choices if choice in known)
     command.add_argument(
-        "--runtime", choices=("torch", "onnx"), default="torch", help="what runs the network (onnx: without torch)"
+        "--runtime",
+        choices=choices,
+        default=choices[0],
+        help=f"what runs the network ({told}; default: {choices[0]})",
     )
 
 
@@ -98,6 +105,27 @@ def progress() -> bool:
 def say(message: str) -> None:
     """A message for people, on stderr."""
     print(message, file=sys.stderr)
+
+
+@contextmanager
+def heard(module: str) -> Iterator[None]:
+    """In the body, what a module logs as information is said."""
+    logger, handler = logging.getLogger(module), _Saying()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(record.getMessage(), file=sys.stderr)  # above a bar, if there is one
 
 
 def print_json(document: object) -> None:

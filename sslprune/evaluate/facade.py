@@ -8,13 +8,15 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from sslprune.evaluate.batches import Data
-from sslprune.evaluate.features import extract, extract_labelled
+from sslprune.evaluate.batches import Data, length
+from sslprune.evaluate.features import extract, read_labelled, stage_name
 from sslprune.evaluate.knn import TEMPERATURE
 from sslprune.evaluate.labelled import Images
 from sslprune.evaluate.probe import Probe
+from sslprune.evaluate.reader import Reader
 from sslprune.evaluate.transfer import Measured, best_stage, measure_knn, measure_linear, placed
 from sslprune.models.head import POOLED, Head
+from sslprune.runtime.sparse_model import SparseModel
 
 BEST = "best"
 """The stage name for: the stage that does best on the held-out part of the training set."""
@@ -32,6 +34,7 @@ class LinearResult:
         pool: Cells a side that its maps are pooled to.
         held_out: Stage to top-1 in per cent on the held-out part of the training set, for every stage that was tried.
         probe: The fitted probe.
+        runtime: What extracted the features: "torch", or "sparse" for the sparse engine.
     """
 
     accuracy: float
@@ -39,6 +42,7 @@ class LinearResult:
     pool: int
     held_out: dict[str, float]
     probe: Probe
+    runtime: str = "torch"
 
     def head(self, task: str) -> Head:
         """The probe as a head to save or to attach, named `task`."""
@@ -56,6 +60,7 @@ class KnnResult:
         held_out: Stage to top-1 in per cent on the held-out part of the training set, for every stage that was tried.
         k: Neighbours that voted.
         temperature: Of their votes.
+        runtime: What extracted the features: "torch", or "sparse" for the sparse engine.
     """
 
     accuracy: float
@@ -64,23 +69,35 @@ class KnnResult:
     held_out: dict[str, float]
     k: int
     temperature: float
+    runtime: str = "torch"
 
 
-def features(model: nn.Module, images: Data | Images, *, stage: int | str = POOLED, **options: Any) -> Tensor:
+def features(
+    model: nn.Module | SparseModel,
+    images: Data | Images,
+    *,
+    stage: int | str = POOLED,
+    runtime: str = "auto",
+    **options: Any,
+) -> Tensor:
     """Frozen features of images, by default the network's own pooled ones: float32 [N,num_features] on the CPU.
 
     Args:
-        model: A backbone with timm's API, for example from `sslprune.load`.
+        model: A backbone with timm's API, for example from `sslprune.load`; or what that gives with runtime="sparse".
         images: uint8 [N,H,W,3], or already pre-processed float [N,3,H,W]; or a Dataset or DataLoader of such images,
             with labels or without.
         stage: See `sslprune.evaluate.features.extract`, as for all other options and the errors.
+        runtime: "auto" takes the sparse engine for many images by a network that was pruned enough, torch for all
+            else; "torch" or "sparse" decide it (see `sslprune.evaluate.reader.Reader`). What was taken goes to the log
+            `sslprune.evaluate.reader`, as information.
         **options: `pool`, `batch_size`, `device`, `preprocessing`, `progress`.
     """
-    return extract(model, images, stage=stage, **options)
+    network, runtime = _network(model, runtime)
+    return extract(network, images, stage=stage, runtime=runtime, **options)
 
 
 def linear_eval(
-    model: nn.Module,
+    model: nn.Module | SparseModel,
     train: Data,
     test: Data,
     *,
@@ -88,12 +105,13 @@ def linear_eval(
     pool: int = 4,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    runtime: str = "auto",
     **options: Any,
 ) -> LinearResult:
     """Fit a linear probe on frozen features of `train`, measure it on `test`.
 
     Args:
-        model: A backbone with timm's API; it stays as it is.
+        model: A backbone with timm's API, or what `sslprune.load` gives with runtime="sparse"; it stays as it is.
         train: Images (uint8 [N,H,W,3] or pre-processed float [N,3,H,W]) and integer labels [N]; or a Dataset or
             DataLoader of such pairs.
         test: The same.
@@ -101,6 +119,7 @@ def linear_eval(
         pool: Each map is average-pooled to `pool` x `pool` cells.
         seed: Decides which training images are held out.
         classes: Class names in label order.
+        runtime: What extracts the features, see `features`.
         **options: `batch_size`, `device`, `preprocessing`, `progress` of `sslprune.evaluate.features.extract`.
 
     Raises:
@@ -111,13 +130,13 @@ def linear_eval(
     def measure(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Measured:
         return measure_linear(train_x, train_y, test_x, test_y, classes=classes, seed=seed)
 
-    chosen, held_out, found = _measure(model, train, test, stage, {"pool": pool, **options}, measure)
+    chosen, held_out, found, by = _measure(model, train, test, stage, pool, runtime, options, measure)
     assert found.probe is not None
-    return LinearResult(found.accuracy, chosen, pool, held_out, found.probe)
+    return LinearResult(found.accuracy, chosen, pool, held_out, found.probe, by)
 
 
 def knn_eval(
-    model: nn.Module,
+    model: nn.Module | SparseModel,
     train: Data,
     test: Data,
     *,
@@ -126,12 +145,13 @@ def knn_eval(
     seed: int = 0,
     k: int | None = None,
     temperature: float = TEMPERATURE,
+    runtime: str = "auto",
     **options: Any,
 ) -> KnnResult:
     """Classify frozen features of `test` by their nearest neighbours among those of `train`.
 
     Args:
-        model, train, test, stage, pool, seed, **options: See `linear_eval`.
+        model, train, test, stage, pool, seed, runtime, **options: See `linear_eval`.
         k: Neighbours that vote; None takes 200, or a twentieth of the training set where that is less.
         temperature: Of their votes.
 
@@ -143,24 +163,35 @@ def knn_eval(
     def measure(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Measured:
         return measure_knn(train_x, train_y, test_x, test_y, seed=seed, k=k, temperature=temperature)
 
-    chosen, held_out, found = _measure(model, train, test, stage, {"pool": pool, **options}, measure)
-    return KnnResult(found.accuracy, chosen, pool, held_out, found.protocol["k"], temperature)
+    chosen, held_out, found, by = _measure(model, train, test, stage, pool, runtime, options, measure)
+    return KnnResult(found.accuracy, chosen, pool, held_out, found.protocol["k"], temperature, by)
 
 
 def _measure(
-    model: nn.Module,
+    model: nn.Module | SparseModel,
     train: Data,
     test: Data,
     stage: int | str,
+    pool: int,
+    runtime: str,
     extraction: dict[str, Any],
     measure: _Measure,
-) -> tuple[str, dict[str, float], Measured]:
+) -> tuple[str, dict[str, float], Measured, str]:
+    network, runtime = _network(model, runtime)
+    name = None if stage == BEST else stage_name(network, stage)
+    reader = Reader(network, name, pool, runtime=runtime, expected=length(train))
+    train_x, train_y = read_labelled(network, reader, train, **extraction)
+    test_x, test_y = read_labelled(network, reader, test, what="test", **extraction)
     device = extraction.get("device")
-    tried = None if stage == BEST else stage
-    train_x, train_y = extract_labelled(model, train, stage=tried, **extraction)
-    test_x, test_y = extract_labelled(model, test, stage=tried, what="test", **extraction)
     train_x, test_x = placed(train_x, device), placed(test_x, device)
     found = {name: measure(x, train_y, test_x[name], test_y) for name, x in train_x.items()}
     held_out = {name: each.held_out for name, each in found.items()}
     chosen = best_stage(held_out)
-    return chosen, held_out, found[chosen]
+    return chosen, held_out, found[chosen], reader.runtime
+
+
+def _network(model: nn.Module | SparseModel, runtime: str) -> tuple[nn.Module, str]:
+    """The module, and what is to run it: a model that was loaded for the engine asks for it."""
+    if isinstance(model, SparseModel):
+        return model.network, "sparse" if runtime == "auto" else runtime
+    return model, runtime

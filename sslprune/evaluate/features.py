@@ -14,11 +14,9 @@ from sslprune import ranks
 from sslprune.errors import ArchitectureError, DatasetError
 from sslprune.evaluate.batches import Data, batches, is_indexed, is_pair, length, preparation, to_device
 from sslprune.evaluate.labelled import Images, label_shape, label_tensor
-from sslprune.models.anatomy import forward_stages, stages
-from sslprune.models.head import POOLED, check_stage, pool_flat, stage_features
-
-MAX_DIMS = 9216
-"""The widest features of a stage that a map is pooled to where `pool` is None: Goyal et al.'s "about 9k"."""
+from sslprune.evaluate.reader import Reader
+from sslprune.models.anatomy import stages
+from sslprune.models.head import POOLED, check_stage
 
 
 def extract(
@@ -31,6 +29,7 @@ def extract(
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    runtime: str = "torch",
 ) -> Tensor:
     """The features of one stage of a frozen network.
 
@@ -43,22 +42,26 @@ def extract(
         stage: A name of `sslprune.models.stages(model)`, a position in it, or "pooled" for the network's own pooled
             features (`num_features` of them).
         pool: Each map is average-pooled to `pool` x `pool` cells, a smaller map is left as it is. None: as many cells
-            as keep it within `MAX_DIMS` features. Not for "pooled".
+            as keep it within `sslprune.evaluate.reader.MAX_DIMS` features. Not for "pooled".
         batch_size: Images at a time.
         device: Where to compute; None stays where the model is. A model that had to move is moved back.
         preprocessing: uint8 [N,H,W,3] to float32 [N,3,H,W]; None takes the model's own, `model.sslprune.preprocessing`.
         progress: Whether to draw a bar on stderr.
+        runtime: "torch"; "sparse" for the sparse engine, which runs what it does not know in torch; or "auto", which
+            takes the engine where it is faster (`sslprune.evaluate.reader.Reader` has the rule).
 
     Returns:
         Float32 [N,D] on the CPU; D is channels * cells.
 
     Raises:
         ArchitectureError: The network has no such stage.
+        UnknownRuntimeError: There is no such runtime.
+        DeviceError: The sparse engine was asked for elsewhere than on the CPU.
         DatasetError: The images have another form, or are uint8 and nothing says how to pre-process them.
     """
     name = stage_name(model, stage)
-    features = stage_reader(model, name, pool)
-    return _gather(model, features, images, batch_size, device, preprocessing, progress)[0][name]
+    reader = Reader(model, name, pool, runtime=runtime, expected=length(images))
+    return _gather(model, reader, images, batch_size, device, preprocessing, progress)[0][name]
 
 
 def extract_stages(
@@ -78,7 +81,7 @@ def extract_stages(
     Returns:
         Stage name to float32 [N,D] on the CPU, shallow to deep.
     """
-    return _gather(model, stage_reader(model, None, pool), images, batch_size, device, preprocessing, progress)[0]
+    return _gather(model, Reader(model, None, pool), images, batch_size, device, preprocessing, progress)[0]
 
 
 def extract_labelled(
@@ -114,12 +117,38 @@ def extract_labelled(
         ArchitectureError, DatasetError: See `extract`; or labels and images do not fit.
     """
     name = None if stage is None else stage_name(model, stage)
+    return read_labelled(
+        model,
+        Reader(model, name, pool),
+        data,
+        what=what,
+        multi=multi,
+        batch_size=batch_size,
+        device=device,
+        preprocessing=preprocessing,
+        progress=progress,
+        shared=shared,
+    )
+
+
+def read_labelled(
+    model: nn.Module,
+    reader: Reader,
+    data: Data,
+    *,
+    what: str = "train",
+    multi: bool = False,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    preprocessing: Callable[[Tensor], Tensor] | None = None,
+    progress: bool = False,
+    shared: bool = False,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """`extract_labelled` by a reader of the model's stages that several data sets share."""
     check = label_shape if multi else label_tensor
     if is_pair(data):  # refused before the network has run, and not after
         check(data[1], len(data[0]), what=what)  # type: ignore[index]
-    features, labels = _gather(
-        model, stage_reader(model, name, pool), data, batch_size, device, preprocessing, progress, shared
-    )
+    features, labels = _gather(model, reader, data, batch_size, device, preprocessing, progress, shared)
     if shared and not ranks.is_first():
         return {}, torch.empty(0)
     if labels is None:
@@ -146,39 +175,6 @@ def stage_name(model: nn.Module, stage: int | str) -> str:
     return names[stage]
 
 
-def stage_reader(model: nn.Module, stage: str | None, pool: int | None) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Pre-processed images [N,3,H,W] to the features [N,D] of a stage, or of all of them, by name.
-
-    Args:
-        model: A backbone with timm's API, in the mode that it is to run in.
-        stage: A name of `stages(model)`, "pooled", or None for all stages.
-        pool: See `extract`.
-
-    Raises:
-        ArchitectureError: The pool is impossible, or the network has no stages.
-    """
-    if pool is not None and pool < 1:
-        raise ArchitectureError(f"maps cannot be pooled to {pool} x {pool} cells.", "Give a pool size of 1 or more.")
-    if stage == POOLED:
-        return lambda x: {POOLED: stage_features(model, x, POOLED, 1)}
-    names = stages(model)
-
-    def features(x: Tensor) -> dict[str, Tensor]:
-        maps = zip(names, forward_stages(model, x), strict=True)
-        return {name: pool_flat(each, pool or cells(each.shape[1])) for name, each in maps if stage in (None, name)}
-
-    return features
-
-
-def cells(channels: int) -> int:
-    """Cells a side that keep a map within `MAX_DIMS` features: Goyal et al.'s 6, 4, 3 and 2 for ResNet-50's stages.
-
-    >>> [cells(channels) for channels in (64, 256, 512, 1024, 2048)]
-    [12, 6, 4, 3, 2]
-    """
-    return max(1, math.isqrt(MAX_DIMS // channels))
-
-
 @contextmanager
 def frozen(model: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
     """In the body the model is in eval mode on a device; afterwards it is where and as it was, bit for bit."""
@@ -196,7 +192,7 @@ def frozen(model: nn.Module, device: torch.device | str | None) -> Iterator[torc
 
 def _gather(
     model: nn.Module,
-    features: Callable[[Tensor], dict[str, Tensor]],
+    reader: Reader,
     data: Data | Images,
     batch_size: int,
     device: torch.device | str | None,
@@ -217,7 +213,7 @@ def _gather(
         for images, some in batches(data, batch_size, own) if own is None or own else ():
             with torch.inference_mode():
                 # The faster layout on a CPU; the maps, pooled and flattened, come out in the same order.
-                found = features(prepare(to_device(images, here)).contiguous(memory_format=torch.channels_last))
+                found = reader(prepare(to_device(images, here)).contiguous(memory_format=torch.channels_last))
             # Copied outside inference mode: a tensor made inside could never take part in training.
             for name, rows in found.items():
                 gathered.setdefault(name, []).append(torch.empty(rows.shape).copy_(rows))

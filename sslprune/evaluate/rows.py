@@ -49,7 +49,7 @@ def svm_rows(result: SvmResult, model: nn.Module, about: About) -> list[Row]:
 
 def sgd_rows(result: SgdResult, model: nn.Module, about: About) -> list[Row]:
     """One row a stage; no stage is called the best, for nothing was held out to choose it."""
-    protocol = {**result.protocol.constants(), "augmented": result.augmented}
+    protocol = {**result.protocol.constants(), **result.extracted, "augmented": result.augmented}
     return [
         _row(
             about,

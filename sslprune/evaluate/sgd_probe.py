@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,9 +19,10 @@ from sslprune.data.draws import generator_for
 from sslprune.errors import DatasetError, DivergedError
 from sslprune.evaluate.augment import augment
 from sslprune.evaluate.batches import Data, batches, is_indexed, is_pictures, length, preparation, to_device
-from sslprune.evaluate.features import frozen, stage_name, stage_reader
+from sslprune.evaluate.features import frozen, stage_name
 from sslprune.evaluate.labelled import label_tensor
 from sslprune.evaluate.protocol import Protocol
+from sslprune.evaluate.reader import Reader
 from sslprune.models.head import POOLED
 
 ALL = "all"
@@ -85,6 +86,7 @@ class SgdResult:
         protocol: By which constants.
         augmented: Whether images were augmented here: not where they came pre-processed.
         counts: Images: "n_train" (seen, with repeats), "n_test".
+        extracted: What else a row says of the features (`sslprune.evaluate.reader.Reader.described`).
     """
 
     accuracy: dict[str, float]
@@ -93,6 +95,7 @@ class SgdResult:
     protocol: SgdLinear
     augmented: bool
     counts: dict[str, int]
+    extracted: dict[str, str] = field(default_factory=dict)
 
 
 def sgd_eval(
@@ -107,6 +110,7 @@ def sgd_eval(
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    runtime: str = "torch",
 ) -> SgdResult:
     """Train linear classifiers on a frozen network, which stays as it is, bit for bit, and measure them.
 
@@ -121,6 +125,7 @@ def sgd_eval(
         device: Where to compute; None stays where the model is.
         preprocessing: uint8 [N,H,W,3] to float32 [N,3,H,W]; None takes the model's own.
         progress: Whether to draw a bar on stderr.
+        runtime: What runs the network, see `sslprune.evaluate.features.extract`; "auto" counts the views.
 
     Raises:
         DatasetError: Images and labels do not fit, or there are none.
@@ -130,7 +135,7 @@ def sgd_eval(
     from tqdm import tqdm
 
     name = None if stage == ALL else stage_name(model, stage)
-    read = stage_reader(model, name, None)
+    read = Reader(model, name, None, runtime=runtime, expected=protocol.iterations * protocol.batch)
     prepare = preparation(model, preprocessing)
     heads: dict[str, _Classifier] = {}
     losses: dict[str, list[float]] = {}
@@ -179,6 +184,7 @@ def sgd_eval(
         protocol=protocol,
         augmented=augmented,
         counts={"n_train": seen, "n_test": tested},
+        extracted=read.described(),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, Literal
 
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sslprune.errors import DatasetError
-from sslprune.evaluate.batches import Data
-from sslprune.evaluate.features import extract_labelled, stage_name
+from sslprune.evaluate.batches import Data, length
+from sslprune.evaluate.features import read_labelled, stage_name
 from sslprune.evaluate.labelled import check_features, label_shape
 from sslprune.evaluate.protocol import Protocol
+from sslprune.evaluate.reader import Reader
 from sslprune.extras import require
 from sslprune.models.head import POOLED
 
@@ -103,6 +104,7 @@ class SvmResult:
         classes: Class by class.
         protocol: By which.
         counts: Images: "n_train", "n_test".
+        extracted: What else a row says of the features (`sslprune.evaluate.reader.Reader.described`).
     """
 
     value: float
@@ -111,11 +113,13 @@ class SvmResult:
     classes: tuple[ClassSvm, ...]
     protocol: LinearSvm
     counts: dict[str, int]
+    extracted: dict[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """The protocol's constants and what it chose, for a result row."""
         return {
             **self.protocol.constants(),
+            **self.extracted,
             "scikit_learn": metadata.version("scikit-learn"),
             "ap": {each.name: round(each.ap, 4) for each in self.classes},
             "cost": {each.name: each.cost for each in self.classes},
@@ -137,6 +141,7 @@ def svm_eval(
     device: torch.device | str | None = None,
     preprocessing: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
+    runtime: str = "torch",
 ) -> SvmResult:
     """Measure a frozen network by linear SVMs; it stays as it is, bit for bit.
 
@@ -148,7 +153,7 @@ def svm_eval(
         stage: A stage, or "pooled", the last representation, which Caron et al. 2020 measure.
         protocol: The constants.
         seed: Of the solver's order of images.
-        batch_size, device, preprocessing, progress: See `sslprune.evaluate.features.extract`.
+        batch_size, device, preprocessing, progress, runtime: See `sslprune.evaluate.features.extract`.
 
     Raises:
         DatasetError: Images and labels do not fit, or a class has too few images for the folds.
@@ -158,20 +163,19 @@ def svm_eval(
     require("sklearn.svm", extra="eval", purpose="linear SVMs")
     name = stage_name(model, stage)
     options: dict[str, Any] = {
-        "stage": name,
-        "pool": None,
         "multi": True,
         "batch_size": batch_size,
         "device": device,
         "preprocessing": preprocessing,
         "progress": progress,
     }
-    train_x, train_y = extract_labelled(model, train, **options)
-    test_x, test_y = extract_labelled(model, test, what="test", **options)
+    reader = Reader(model, name, None, runtime=runtime, expected=length(train))
+    train_x, train_y = read_labelled(model, reader, train, **options)
+    test_x, test_y = read_labelled(model, reader, test, what="test", **options)
     result = fit_svms(
         train_x[name], train_y, test_x[name], test_y, classes=classes, protocol=protocol, seed=seed, progress=progress
     )
-    return replace(result, stage=name)
+    return replace(result, stage=name, extracted=reader.described())
 
 
 def fit_svms(

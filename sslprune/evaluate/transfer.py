@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from sslprune import ranks
 from sslprune.errors import DatasetError
-from sslprune.evaluate.batches import Data
-from sslprune.evaluate.features import extract_labelled
+from sslprune.evaluate.batches import Data, length
+from sslprune.evaluate.features import read_labelled
 from sslprune.evaluate.knn import TEMPERATURE, knn_accuracy, neighbours
 from sslprune.evaluate.labelled import HELD_OUT, hold_out
 from sslprune.evaluate.probe import L2_GRID, Probe, fit
+from sslprune.evaluate.reader import Reader
 from sslprune.evaluate.results import Row, row
 from sslprune.models.anatomy import prunable
 from sslprune.models.head import Head
@@ -59,6 +60,7 @@ def evaluate_backbone(
     preprocessing: Callable[[Tensor], Tensor] | None = None,
     progress: bool = False,
     shared: bool = False,
+    runtime: str = "torch",
 ) -> Transfer:
     """Probe all stages of a frozen backbone.
 
@@ -79,6 +81,8 @@ def evaluate_backbone(
         batch_size, preprocessing, progress: See `sslprune.evaluate.features.extract`.
         shared: Whether all processes of a training make this call together: each extracts its part, rank 0 measures,
             and all get the result.
+        runtime: What extracts the features, see `sslprune.evaluate.features.extract`; "auto" decides by the training
+            images, for both sets. Rows have `protocol["runtime"]` where it is not torch.
 
     Returns:
         Rows in the order of `tasks`, stages shallow to deep; values are top-1 in per cent.
@@ -90,15 +94,15 @@ def evaluate_backbone(
     if unknown := sorted(set(tasks) - set(TASKS)):
         raise DatasetError(f"no frozen-feature task is named {', '.join(unknown)}.", f"There are: {', '.join(TASKS)}.")
     extraction: dict[str, Any] = {
-        "pool": pool,
         "batch_size": batch_size,
         "device": device,
         "preprocessing": preprocessing,
         "progress": progress,
         "shared": shared,
     }
-    train_x, train_y = extract_labelled(model, train, **extraction)
-    test_x, test_y = extract_labelled(model, test, what="test", **extraction)
+    reader = Reader(model, None, pool, runtime=runtime, expected=length(train))
+    train_x, train_y = read_labelled(model, reader, train, **extraction)
+    test_x, test_y = read_labelled(model, reader, test, what="test", **extraction)
     pruning = prunable(model).values()
     make = partial(
         _measured,
@@ -111,7 +115,7 @@ def evaluate_backbone(
             "prunable": sum(weight.numel() for weight in pruning),
             "nonzero": sum(int(weight.count_nonzero()) for weight in pruning),
         },
-        pool=pool,
+        extracted={"pool": pool, **reader.described()},
         tasks=tasks,
         classes=classes,
     )
@@ -126,7 +130,7 @@ def _measured(
     *,
     about: Mapping[str, Any],
     counts: Mapping[str, int],
-    pool: int,
+    extracted: Mapping[str, Any],
     tasks: Sequence[str],
     classes: Sequence[str] | None,
 ) -> Transfer:
@@ -150,12 +154,12 @@ def _measured(
                     value=found.accuracy,
                     unit="%",
                     layer=stage,
-                    protocol={"pool": pool, **found.protocol, "best_stage": stage == chosen},
+                    protocol={**extracted, **found.protocol, "best_stage": stage == chosen},
                     counts={"n_train": len(train_y), "n_test": len(test_y), **counts, "dims": train_x[stage].shape[1]},
                 )
             )
         if (probe := measured[chosen].probe) is not None:
-            head = Head(about["data"], chosen, pool, probe)
+            head = Head(about["data"], chosen, extracted["pool"], probe)
     return Transfer(rows, head)
 
 

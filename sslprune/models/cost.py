@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sslprune.models.anatomy import prunable
 
 
-def uses(model: nn.Module, size: int) -> dict[str, int]:
+def uses(model: nn.Module, size: int | tuple[int, int]) -> dict[str, int]:
     """How many times each prunable weight is used for one image: the positions of its layer's output.
 
     A tensor of n weights costs n x uses MACs, and with k of them kept k x uses, the zeros left out. Measured by one
@@ -20,7 +20,7 @@ def uses(model: nn.Module, size: int) -> dict[str, int]:
 
     Args:
         model: A network that `prunable` accepts, with three input channels.
-        size: Height and width of the image, in pixels.
+        size: Height and width of the image, in pixels; one number if they are equal.
 
     Returns:
         State-dict name of the weight -> uses, 0 for a layer that the forward pass does not reach.
@@ -31,6 +31,7 @@ def uses(model: nn.Module, size: int) -> dict[str, int]:
     """
     weights = prunable(model)
     counts = dict.fromkeys(weights, 0)
+    height, width = (size, size) if isinstance(size, int) else size
     parameter = next(model.parameters())
     with ExitStack() as stack:
         for module in model.modules():
@@ -40,8 +41,23 @@ def uses(model: nn.Module, size: int) -> dict[str, int]:
             stack.callback(module.register_forward_hook(partial(_count, counts, name)).remove)
         model.eval()
         with torch.inference_mode():
-            model(torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
+            model(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
     return counts
+
+
+def share_left(model: nn.Module, size: int | tuple[int, int]) -> float:
+    """The share of a network's MACs, in [0, 1], that is left once those with zeros are left out.
+
+    Args:
+        model, size: See `uses`.
+
+    >>> from sslprune.models import build
+    >>> share_left(build("resnet20_cifar", seed=0), 32)
+    1.0
+    """
+    counts, weights = uses(model, size), prunable(model)
+    left = sum(count * int(weights[name].count_nonzero()) for name, count in counts.items())
+    return left / max(1, sum(count * weights[name].numel() for name, count in counts.items()))
 
 
 def _count(counts: dict[str, int], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:

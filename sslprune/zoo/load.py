@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from sslprune.errors import (
     ArchitectureError,
+    DeviceError,
     MissingExtraError,
     UnknownHeadError,
     UnknownRuntimeError,
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sslprune.runtime.onnx_model import OnnxModel
+    from sslprune.runtime.sparse_model import SparseModel
 
-RUNTIMES = ("torch", "onnx")
+RUNTIMES = ("torch", "onnx", "sparse")
 
 
 @overload
@@ -57,6 +59,20 @@ def load(
 ) -> OnnxModel: ...
 
 
+@overload
+def load(
+    name: str | Path,
+    *,
+    keep: float | None = ...,
+    arch: str | None = ...,
+    data: str | None = ...,
+    head: str | None = ...,
+    runtime: Literal["sparse"],
+    device: str | torch.device = ...,
+    verify: bool = ...,
+) -> SparseModel: ...
+
+
 def load(
     name: str | Path,
     *,
@@ -80,15 +96,17 @@ def load(
         data: Data set, likewise.
         head: Attach the published linear probe of this task ("cifar10"), so that the network classifies at once.
         num_classes: Attach a fresh classifier with so many outputs, for fine-tuning. 0: pooled features.
-        runtime: "torch" for a module, or "onnx" to run `model.onnx` with numpy, pillow and onnxruntime alone.
-        device: Where the module goes, or what ONNX Runtime runs on ("cpu", "cuda", "cuda:N").
+        runtime: "torch" for a module; "sparse" to run it by the sparse engine, which skips what pruning removed; or
+            "onnx" to run `model.onnx` with numpy, pillow and onnxruntime alone.
+        device: Where the module goes, or what ONNX Runtime runs on ("cpu", "cuda", "cuda:N"); the engine's is "cpu".
         verify: Check size and sha256 of every file that is read.
 
     Returns:
         The module, in eval mode, with timm's API (`forward_features`, `forward_head`, `num_features`,
         `reset_classifier`). Its attribute `sslprune` (a `ModelInfo`) has the name that was resolved, keep, mask,
         preprocessing and manifest. With runtime="onnx" an `OnnxModel`: numpy images to numpy features or logits, and
-        the same attribute (an `Identity`) without the mask.
+        the same attribute (an `Identity`) without the mask. With runtime="sparse" a `SparseModel`: images to features
+        or logits, arrays or tensors, and the same attribute; its `reason` says why it runs dense, if it has to.
 
     Raises:
         UnknownModelError: No model, or more than one, has this name; the nearest are named.
@@ -100,7 +118,7 @@ def load(
         SparseFileError: The weights' file is malformed, or not of this architecture.
         ManifestError: The folder lacks its manifest, config or `model.onnx`, or they say something impossible.
         ArchitectureError: The architecture is not known here.
-        DeviceError: ONNX Runtime cannot use the device.
+        DeviceError: ONNX Runtime cannot use the device, or the sparse engine was asked for elsewhere than on the CPU.
     """
     if runtime not in RUNTIMES:
         raise UnknownRuntimeError(f"there is no runtime {runtime!r}.", f"Choose one of: {', '.join(RUNTIMES)}.")
@@ -110,10 +128,14 @@ def load(
         raise ArchitectureError(
             "head and num_classes are both given.", "Take the published probe, or a fresh classifier."
         )
-    if runtime == "onnx" and num_classes:
+    if runtime != "torch" and num_classes:
         raise ArchitectureError(
-            "the runtime 'onnx' cannot train, so num_classes means nothing to it.",
+            f"the runtime {runtime!r} cannot train, so num_classes means nothing to it.",
             "Give head=TASK for a published probe, or take runtime='torch'.",
+        )
+    if runtime == "sparse" and str(device).partition(":")[0] != "cpu":
+        raise DeviceError(
+            f"the sparse engine runs on the CPU, not on {str(device)!r}.", "Leave device out, or take runtime='torch'."
         )
     entry = locate(name, keep=keep, arch=arch, data=data)
     head_path = None if head is None else entry.folder / _published(entry, head)
@@ -129,12 +151,17 @@ def load(
         from sslprune.zoo import load_torch
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"the runtime 'torch' needs {error.name}, which is not installed.",
+            f"the runtime {runtime!r} needs {error.name}, which is not installed.",
             "Run: pip install sslprune (with its dependencies), or take runtime='onnx'.",
         ) from error
     if verify:
         _verify(entry, [*load_torch.files(entry), *heads])
-    return load_torch.load_torch(entry, head=head_path, num_classes=num_classes, device=device)
+    model = load_torch.load_torch(entry, head=head_path, num_classes=num_classes, device=device)
+    if runtime == "sparse":
+        from sslprune.runtime.sparse_model import SparseModel
+
+        return SparseModel(model)
+    return model
 
 
 def _verify(entry: Entry, names: Sequence[str]) -> None:

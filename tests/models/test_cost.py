@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import sslprune
 from sslprune.models import build, prunable
-from sslprune.models.cost import uses
+from sslprune.models.cost import share_left, uses
 
 
 def counted(model: nn.Module, size: int) -> int:
@@ -109,3 +110,10 @@ def test_counting_leaves_no_trace(size: int) -> None:
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.05, 0.001])
+def test_the_share_that_is_left_is_what_manifests_state(keep: float) -> None:
+    model = sslprune.load("rotnet-resnet20-cifar10", keep=keep)
+    manifest = model.sslprune.manifest
+    assert share_left(model, 32) == share_left(model, (32, 32)) == manifest.macs_left / manifest.macs

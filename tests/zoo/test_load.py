@@ -655,7 +655,29 @@ def runs_well(folder: Path) -> None:
 def test_an_unknown_runtime_names_those_that_exist() -> None:
     with pytest.raises(UnknownRuntimeError, match="no runtime 'sprase'") as caught:
         load(NAME, runtime="sprase")
-    assert caught.value.hint == "Choose one of: torch, onnx."
+    assert caught.value.hint == "Choose one of: torch, onnx, sparse."
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"num_classes": 3}, "the runtime 'sparse' cannot train"),
+        ({"device": "cuda"}, "runs on the CPU, not on 'cuda'"),
+        ({"device": torch.device("cuda:1")}, "runs on the CPU, not on 'cuda:1'"),
+        ({"head": "digits"}, "no published head 'digits'"),
+    ],
+)
+def test_what_the_sparse_engine_cannot_do_is_said(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(SslpruneError, match=named):
+        load(BUNDLED, runtime="sparse", **options)
+
+
+def test_the_sparse_engines_files_are_verified(bundled: Path) -> None:
+    with open(bundled / WEIGHTS, "ab") as file:
+        file.write(b" ")
+    with pytest.raises(IntegrityError):
+        load(bundled, runtime="sparse")
+    assert load(locate(BUNDLED).folder, runtime="sparse", device="cpu").sslprune.name == BUNDLED
 
 
 def test_a_name_is_resolved_for_every_runtime() -> None:
