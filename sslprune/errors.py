@@ -111,6 +111,10 @@ class ServeError(SslpruneError):
     """The Hub server cannot start: the folder, the port or the token file cannot be used."""
 
 
+class PublishError(SslpruneError):
+    """A model may not be published as it is, or the Hub that it goes to refused or did not answer."""
+
+
 class OutputExistsError(SslpruneError):
     """The destination exists and `--force` was not given."""
 

@@ -15,7 +15,7 @@ from sslprune.masks import Mask
 from sslprune.prune.scopes import erk
 from sslprune.prune.select import count_kept
 
-Masks = Literal["uniform", "global", "erk"]
+Masks = Literal["uniform", "global", "normalised", "erk"]
 MASKS: tuple[Masks, ...] = get_args(Masks)
 
 
@@ -35,8 +35,10 @@ def pruned(
         arch: A name that `sslprune.models.build` knows.
         keep: Kept / prunable weights, in (0, 1].
         size: Height and width of the images that batch norm is calibrated on, in pixels.
-        mask: "global" ranks all weights together, each divided by its tensor's root mean square; "uniform" keeps the
-            same share of every tensor; "erk" gives tensors Erdos-Renyi-kernel shares (`sslprune.prune.scopes.erk`).
+        mask: "global" ranks all weights together by magnitude, which spares early layers of few inputs, whose weights
+            are larger and cost most; "normalised" likewise, each divided by its tensor's root mean square; "uniform"
+            keeps the same share of every tensor; "erk" gives tensors Erdos-Renyi-kernel shares
+            (`sslprune.prune.scopes.erk`).
         seed: Of weights, batch norm and calibration images.
         num_classes: Outputs of the classifier, which is not pruned; 0 for none.
 
@@ -74,8 +76,9 @@ def pruned(
 
 
 def _zero(weights: Mapping[str, Tensor], keep: float, mask: Masks) -> None:
-    if mask == "global":
-        scored = [(weight, weight.abs() / weight.pow(2).mean().sqrt()) for weight in weights.values()]
+    if mask in ("global", "normalised"):
+        sizes = {name: weight.pow(2).mean().sqrt() if mask == "normalised" else 1 for name, weight in weights.items()}
+        scored = [(weight, weight.abs() / sizes[name]) for name, weight in weights.items()]
         _keep_largest(scored, round(keep * sum(weight.numel() for weight in weights.values())))
         return
     counts = {name: round(keep * weight.numel()) for name, weight in weights.items()}

@@ -57,7 +57,7 @@ NETS = [
 ]
 
 
-@pytest.mark.parametrize("mask", ["global", "uniform"])
+@pytest.mark.parametrize("mask", ["normalised", "uniform"])
 @pytest.mark.parametrize("keep", [0.01, 0.001])
 @pytest.mark.parametrize(
     ("arch", "size"),

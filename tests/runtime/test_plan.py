@@ -24,7 +24,6 @@ NETS = [
     ("resnet18", 64),
     ("resnet50", 64),
     ("vgg19_onefc", 32),
-    ("alexnet", 64),
     ("mobilenetv2_100", 64),
     ("densenet121", 64),
 ]
@@ -87,10 +86,10 @@ def test_everything_that_is_planned_is_planned_right(keep, seed, size):
 
 
 def test_batch_norm_activation_and_addition_cost_no_step_of_their_own():
-    plan = place(lowered(pruned("resnet50", 0.1, size=32), (32, 32)))
-    assert sum(isinstance(step, ConvStep) for step in plan.steps) == 53
+    plan = place(lowered(pruned("resnet18", 0.1, size=32), (32, 32)))
+    assert sum(isinstance(step, ConvStep) for step in plan.steps) == 20
     added = [step for step in plan.steps if isinstance(step, ConvStep) and step.residual is not None]
-    assert len(added) == 16
+    assert len(added) == 8
     assert all(step.activation == "relu" for step in added)
     # The stream of residuals is updated where it lies.
     assert all(step.residual == step.target for step in added)

@@ -1,6 +1,6 @@
 """Exact compaction: what is left of a pruned network, and how much faster dense runtimes run the smaller one.
 
-    python tools/bench/compact.py [--arch resnet50 ...] [--keep 0.05 0.01 0.001] [--mask global] [--repeat 15] [--json]
+    python tools/bench/compact.py [--arch resnet50 ...] [--keep 0.05 0.01 0.001] [--mask normalised] [--repeat 15] [--json]
 
 Networks are synthetic (`sslprune.bench.synthetic`), images of the size they were made for. Times are ONNX Runtime's and
 torch's, one image, one thread; the networks of a row take turns, and the median is given. No engine here profits from
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", choices=tuple(SIZES), default=["resnet50", "resnet18", "resnet18_cifar"])
     parser.add_argument("--keep", type=float, nargs="+", default=[0.05, 0.01, 0.001])
-    parser.add_argument("--mask", nargs="+", choices=("global", "uniform"), default=["global"])
+    parser.add_argument("--mask", nargs="+", choices=("normalised", "global", "uniform"), default=["normalised"])
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -21,7 +21,7 @@ def calm(arch: str, keep: float) -> nn.Module:
     With hardly a weight left some channels hardly vary, and batch norm makes them as large as the others: through fifty
     random layers torch's own float32 is then off by 1e-4, and no runtime could be told right from wrong by 1e-5.
     """
-    model = pruned(arch, keep, size=SIZES[arch])
+    model = pruned(arch, keep, size=SIZES[arch], mask="normalised")
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
             norm.running_var.clamp_(min=float(norm.running_var.mean()))
