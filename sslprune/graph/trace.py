@@ -1,6 +1,6 @@
 """From a module to a graph: run it once on an image of zeros and write down what torch's dispatcher is asked to do.
 
-One forward pass without the convolutions' sums, no code analysis: whatever Python the network is made of, what arrives
+One forward pass that computes next to nothing, no code analysis: whatever Python the network is made of, what arrives
 at the dispatcher are a few dozen operators, the same for all. An operator not known here becomes an opaque node.
 """
 
@@ -122,8 +122,8 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.partition("::")[2]
-        empty = _convolved(args) if name == "convolution" else None
-        result = func(*args, **kwargs) if empty is None else empty
+        blank = _blank(name, args) if args and self.node_of(args[0]) else None
+        result = func(*args, **kwargs) if blank is None else blank
         self._alive.append((args, kwargs, result))
         if name == "t" and (owner := self._owner(args[0], "weight")):
             self._weights[id(result)] = owner
@@ -227,14 +227,27 @@ class _Recorder(TorchDispatchMode):
         return "norm", {"eps": eps}, owner, None
 
 
+def _blank(name: str, args: tuple[Any, ...]) -> Any | None:
+    """What an operator gives as far as shapes go, none of it computed or even touched; None where torch must run."""
+    x, bare = args[0], name.removesuffix("_")
+    if name == "convolution":
+        return _convolved(args)
+    if name == "_native_batch_norm_legit_no_training" or (name == "native_batch_norm" and not args[5]):
+        return x.new_empty(x.shape), x.new_empty(0), x.new_empty(0)
+    if bare in _POINTWISE or (bare == "add" and (not isinstance(args[1], Tensor) or args[1].shape == x.shape)):
+        # In place there is nothing to do at all.
+        return x if bare != name else x.new_empty(x.shape)
+    return None
+
+
 def _convolved(args: tuple[Any, ...]) -> Tensor | None:
-    """Zeros of the shape of a convolution's result, which nobody looks at; None where torch may object."""
+    """Room of the shape of a convolution's result, which nobody looks at; None where torch may object."""
     x, weight, _, stride, padding, dilation, transposed, _, groups = args
     if transposed or x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or x.dtype != weight.dtype:
         return None
     room = [x.shape[2 + axis] + 2 * padding[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) for axis in (0, 1)]
     sides = [(left - 1) // step + 1 for left, step in zip(room, stride, strict=True)]
-    return x.new_zeros(len(x), len(weight), *sides) if min(sides) > 0 else None
+    return x.new_empty(len(x), len(weight), *sides) if min(sides) > 0 else None
 
 
 def _max_pool(_: _Recorder, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Found | None:

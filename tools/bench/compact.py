@@ -1,6 +1,7 @@
 """Exact compaction: what is left of a pruned network, and how much faster dense runtimes run the smaller one.
 
-    python tools/bench/compact.py [--arch resnet50 ...] [--keep 0.05 0.01 0.001] [--mask normalised] [--repeat 15] [--json]
+    python tools/bench/compact.py [--arch resnet50 ...] [--keep 0.05 0.01 0.001] [--mask normalised] [--repeat 15]
+        [--json]
 
 Networks are synthetic (`sslprune.bench.synthetic`), images of the size they were made for. Times are ONNX Runtime's and
 torch's, one image, one thread; the networks of a row take turns, and the median is given. No engine here profits from
