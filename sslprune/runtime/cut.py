@@ -38,8 +38,10 @@ def cut(lowered: Lowered, before: int) -> tuple[Lowered, Lowered]:
 
     Args:
         lowered: Not changed.
-        before: One of `cuts(lowered)`.
+        before: One of `cuts(lowered)`; or 0, then the first is empty and the second the whole.
     """
+    if not before:
+        return replace(lowered, ops=[], output=lowered.source), lowered
     crossing = cuts(lowered)[before]
     channels, height, width = lowered.shapes[crossing]
     head = replace(lowered, ops=lowered.ops[:before], output=crossing, result=(channels, height, width))

@@ -6,6 +6,7 @@ Without a compiler at installation there is no `_kernels` module; everything the
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ VARIABLE = "SSLPRUNE_ISA"
 """Forces a set of instructions: avx512, avx2, neon or scalar."""
 
 
-Paths = Literal["faster", "sparse", "dense"]
+Paths = Literal["faster", "sparse", "dense"] | Sequence[bool]
+"""Which way convolutions are computed: the faster, found out by timing; one way; or for each step whether dense."""
 
 
 def isas() -> tuple[str, ...]:
@@ -50,15 +52,16 @@ def program(plan: Plan, *, isa: str | None = None, paths: Paths = "faster") -> A
     Args:
         plan: What to run.
         isa: The set of instructions, one of `isas()`; the chosen one by default.
-        paths: Whether convolutions skip zeros ("sparse") or not ("dense"); by default what a short timing of each finds
-            to be faster. The results are the same to the last bit.
+        paths: Whether convolutions skip zeros ("sparse") or not ("dense"), all alike or as `dense` of a program of the
+            same steps says; by default what a short timing of each finds to be faster. The results are the same to the
+            last bit.
 
     Returns:
         An object with `run(images, results, threads)` (float32 [N, image], [N, result], C order; N a
         multiple of the plan's lanes), `times(images)` (seconds a step) and `dense` (whether each step is).
     """
     image, result = plan.image, plan.steps[-1].target
-    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa(), paths)  # type: ignore[union-attr]
+    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa())  # type: ignore[union-attr]
     for step in plan.steps:
         source, target = _numbers(step.source), _numbers(step.target)
         match step:
@@ -72,7 +75,10 @@ def program(plan: Plan, *, isa: str | None = None, paths: Paths = "faster") -> A
                 made.max_pool(source, target, step.kernel, step.stride, step.padding, step.dilation)
             case AverageStep():
                 made.average(source, target)
-    made.tune(np.random.default_rng(0).standard_normal(_dense(image) * plan.lanes, np.float32))
+    if paths == "faster":
+        made.tune(np.random.default_rng(0).standard_normal(_dense(image) * plan.lanes, np.float32))
+    else:
+        made.choose([paths == "dense"] * len(plan.steps) if isinstance(paths, str) else list(paths))
     return made
 
 

@@ -13,21 +13,22 @@ from torch import Tensor, nn
 
 from sslprune.errors import ArchitectureError
 from sslprune.graph.nodes import Graph, Node
-from sslprune.graph.weights import layer_of, norm_parts
+from sslprune.graph.weights import layer_of, norm_parts, use_counts
 from sslprune.runtime.ops import Activation, Average, Conv, Lowered, MaxPool, Op, Shape, Split, Taps
 
 
-def lower(model: nn.Module, graph: Graph) -> Lowered:
+def lower(model: nn.Module, graph: Graph, *, consume: bool = False) -> Lowered:
     """The operations of a network in eval mode.
 
     Args:
-        model: The network that `graph` is of, best with batch norm folded.
+        model: The network that `graph` is of.
         graph: Its operations for one size of image.
+        consume: Whether each weight leaves the model once it is read, so that all of them are never there twice.
 
     Raises:
         ArchitectureError: It does something that the engine does not know; the message names it.
     """
-    lowering = _Lowering(model, graph)
+    lowering = _Lowering(model, graph, consume)
     for node in graph:
         lowering.lower(node)
     return lowering.finish()
@@ -36,9 +37,11 @@ def lower(model: nn.Module, graph: Graph) -> Lowered:
 class _Lowering:
     """Operations so far, and where each node's result lies."""
 
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
+    def __init__(self, model: nn.Module, graph: Graph, consume: bool) -> None:
         self._model = model
         self._graph = graph
+        self._consume = consume
+        self._uses = dict(use_counts(graph))
         self._ops: list[Op] = []
         self._shapes: dict[str, Shape] = {}
         # Nodes that share a tensor with the one before them: flattened maps, and what was fused.
@@ -100,14 +103,21 @@ class _Lowering:
 
     def _conv(self, node: Node) -> None:
         layer, how = layer_of(self._model, node), node.settings
-        taps = Taps.of(
-            _numbers(layer.weight), padding=how["padding"], dilation=how["dilation"], groups=int(how["groups"])
-        )
+        weight = self._weight(node)
+        taps = Taps.of(weight, padding=how["padding"], dilation=how["dilation"], groups=int(how["groups"]))
         self._emit(node, taps, _bias(layer, node), tuple(how["stride"]))
+
+    def _weight(self, node: Node) -> NDArray[np.float32]:
+        layer = layer_of(self._model, node)
+        weight = _numbers(layer.weight)
+        self._uses[node.layer] -= 1
+        if self._consume and not self._uses[node.layer]:
+            layer.weight = None
+        return weight
 
     def _linear(self, node: Node) -> None:
         layer = layer_of(self._model, node)
-        weight = _numbers(layer.weight)
+        weight = self._weight(node)
         row, feature = np.nonzero(weight)
         # A flattened map is read where it lies.
         _, height, width = self._shapes[self._source(node)]

@@ -147,19 +147,27 @@ def make_plan(model: nn.Module, graph: Graph, *, lanes: int = 1) -> Plan:
 
 def place(lowered: Lowered, lanes: int = 1) -> Plan:
     """Give every tensor its place in memory, and every tap its offset."""
-    geometry = geometries(lowered, lanes)
-    image = _outside(lowered, lowered.source)
-    memory = _Memory(lowered, geometry)
-    places = {lowered.source: image}
-    steps: list[Step] = []
-    for number, op in enumerate(lowered.ops):
-        if op.target not in places:
-            places[op.target] = memory.take(number, op, places)
-        steps.append(_step(op, places, lowered))
-        memory.release(number, op)
+    places, floats = _places(lowered, lanes)
+    steps = [_step(op, places, lowered) for op in lowered.ops]
     last = places[lowered.output]
     steps.append(SplitStep("", last, _outside(lowered, lowered.output), (1, 1), ((0, 0),)))
-    return Plan(tuple(steps), lanes, memory.floats, image, lowered.result)
+    return Plan(tuple(steps), lanes, floats, places[lowered.source], lowered.result)
+
+
+def memory(lowered: Lowered, lanes: int = 1) -> int:
+    """Floats that a network needs for so many images at once."""
+    return _places(lowered, lanes)[1]
+
+
+def _places(lowered: Lowered, lanes: int) -> tuple[dict[str, Place], int]:
+    """Every tensor's, and how many floats they take together."""
+    block = _Memory(lowered, geometries(lowered, lanes))
+    places = {lowered.source: _outside(lowered, lowered.source)}
+    for number, op in enumerate(lowered.ops):
+        if op.target not in places:
+            places[op.target] = block.take(number, op, places)
+        block.release(number, op)
+    return places, block.floats
 
 
 class _Memory:

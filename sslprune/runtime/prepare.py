@@ -43,4 +43,4 @@ def lowered(model: nn.Module | Held, size: tuple[int, int]) -> Lowered:
     """
     # What inference mode makes cannot be followed by a trace.
     with torch.inference_mode(False):
-        return lower(*prepare(model, size))
+        return lower(*prepare(model, size), consume=True)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from sslprune.runtime import kernels
 from sslprune.runtime.cut import cut, cuts
+from sslprune.runtime.kernels import Paths
 from sslprune.runtime.ops import Lowered
-from sslprune.runtime.plan import place
+from sslprune.runtime.plan import memory, place
 
 LANES = 16
 """Images that are run side by side: a vector of the widest instructions."""
@@ -25,21 +26,23 @@ LANES = 16
 _MOST_MEMORY = 2**26
 """Bytes that a thread may need for that: beyond it the maps leave the caches anyway."""
 
+_LONG = 0.1
+"""Seconds that are enough to measure something."""
+
 _Array = NDArray[np.float32]
 
 
 class SideBySide:
     """A network, or its second part behind a first one that takes images one by one."""
 
-    def __init__(self, lowered: Lowered, before: int, isa: str | None) -> None:
-        """Cut `before` so many operations; 0 leaves the network whole."""
-        self._head: Any = None
-        tail = lowered
-        if before:
-            head, tail = cut(lowered, before)
-            self._head = kernels.program(place(head), isa=isa)
-            self._between = int(np.prod(head.result))
-        self._tail = kernels.program(place(tail, LANES), isa=isa)
+    def __init__(
+        self, lowered: Lowered, before: int, isa: str | None, *, paths: tuple[Paths, Paths] = ("faster", "faster")
+    ) -> None:
+        """Cut `before` so many operations; 0 leaves the network whole. `paths` are those of the two parts."""
+        head, tail = cut(lowered, before)
+        self._head = kernels.program(place(head), isa=isa, paths=paths[0]) if before else None
+        self._between = int(np.prod(head.result))
+        self._tail = kernels.program(place(tail, LANES), isa=isa, paths=paths[1])
 
     def run(self, images: _Array, results: _Array, threads: int) -> None:
         """Of a multiple of `LANES` images, [N, image] and [N, result]."""
@@ -65,50 +68,54 @@ def if_faster(lowered: Lowered, alone: Any, images: _Array, isa: str | None) -> 
         images: `LANES` of them to measure with, [LANES, image].
         isa: The set of instructions.
     """
-    found = None
-    if (earliest := _earliest(lowered)) is not None:
-        found = SideBySide(lowered, _fastest(lowered, earliest, alone, images, isa), isa)
-        results = np.empty((len(images), int(np.prod(lowered.result))), np.float32)
-        if _seconds(found, images, results) >= _seconds(alone, images, results):
-            found = None
-    return found
+    if (earliest := _earliest(lowered)) is None:
+        return None
+    found = _fastest(lowered, earliest, alone, images[0], isa)
+    results = np.empty((len(images), int(np.prod(lowered.result))), np.float32)
+    return found if _seconds(found, images, results) < _seconds(alone, images, results) else None
 
 
 def _earliest(lowered: Lowered) -> int | None:
     """The first place from which on everything fits into the memory."""
     for before in (0, *cuts(lowered)):
-        tail = cut(lowered, before)[1] if before else lowered
-        if place(tail, LANES).floats * 4 <= _MOST_MEMORY:
+        if memory(cut(lowered, before)[1], LANES) * 4 <= _MOST_MEMORY:
             return before
     return None
 
 
-def _fastest(lowered: Lowered, earliest: int, alone: Any, images: _Array, isa: str | None) -> int:
-    """The best place to cut by what each operation takes either way; the copies between the parts are left out."""
-    head, tail = cut(lowered, earliest) if earliest else (None, lowered)
+def _fastest(lowered: Lowered, earliest: int, alone: Any, image: _Array, isa: str | None) -> SideBySide:
+    """Cut at the best place by what each operation takes either way; the copies between the parts are left out."""
+    tail = cut(lowered, earliest)[1]
     program = kernels.program(place(tail, LANES), isa=isa)
-    source = np.random.default_rng(0).standard_normal(LANES * _floats(tail), np.float32)
-    # The tail's first operation is the copy that a cut adds.
-    together = program.times(source)[bool(head) :]
-    one_by_one = [LANES * seconds for seconds in alone.times(images[0])]
-    return min(
+    # A tail's first operation is the copy that the cut added.
+    added = int(earliest > 0)
+    together = program.times(_noise(tail))[added:]
+    one_by_one = [LANES * seconds for seconds in alone.times(image)]
+    before = min(
         (before for before in (0, *cuts(lowered)) if before >= earliest),
         key=lambda before: _total(one_by_one, together, before, earliest),
     )
+    # What was settled for each step holds wherever the network is cut.
+    last_copy = [False]
+    copy = [False] if before else []
+    dense = program.dense[added + before - earliest :]
+    return SideBySide(lowered, before, isa, paths=([*alone.dense[:before], *last_copy], [*copy, *dense]))
 
 
 def _total(alone: Sequence[float], together: Sequence[float], before: int, earliest: int) -> float:
     return [0.0, *accumulate(alone)][before] + sum(together[before - earliest :])
 
 
-def _floats(lowered: Lowered) -> int:
-    return int(np.prod(lowered.shapes[lowered.source]))
+def _noise(lowered: Lowered) -> _Array:
+    """Images for all lanes."""
+    floats = int(np.prod(lowered.shapes[lowered.source]))
+    return np.random.default_rng(0).standard_normal(LANES * floats, np.float32)
 
 
 def _seconds(program: Any, images: _Array, results: _Array) -> float:
-    """The fastest of a few runs on one thread."""
-    times = []
-    for _ in range(4):
+    """The fastest of a few runs on one thread; of what takes long, two are enough."""
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < 4 and sum(times) < _LONG):
         start = perf_counter()
         program.run(images, results, 1)
         times.append(perf_counter() - start)

@@ -38,6 +38,7 @@ class Instant:
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
+        self.dense = [False] * steps
 
     def run(self, *_: object) -> None: ...
 

@@ -117,9 +117,9 @@ def run(bench: Bench, args: argparse.Namespace, results: Path) -> None:
             words[words.index("--against") + 1] += ",deepsparse"
             words += ["--deepsparse-python", str(args.deepsparse_python)]
         program = ["-m", "sslprune", "bench", *words, "--settle", str(args.settle)]
+        program += ["--repeat", "2" if args.short else str(args.repeat)]
     else:
-        program = [features.__file__]
-    program += ["--repeat", "2"] if args.short else []
+        program = [features.__file__, *(["--repeat", "2"] if args.short else [])]
     done = subprocess.run([sys.executable, *program, "--json"], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         print(f"{bench.name} failed and is left out", file=sys.stderr)
@@ -163,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="*", metavar="PATTERN", help="names of benches, such as 'resnet50*'")
     parser.add_argument("--deepsparse-python", type=Path, metavar="PATH")
+    parser.add_argument("--repeat", type=int, default=20, metavar="N", help="of `sslprune bench`")
     parser.add_argument("--settle", type=int, default=0, metavar="N", help="of `sslprune bench`")
     parser.add_argument("--again", action="store_true", help="run benches again whose results are there")
     parser.add_argument("--short", action="store_true", help="only show that all works")

@@ -81,7 +81,7 @@ class ConvStep : public Step {
 
     int64_t work() const override {
         const int64_t pixels = one_number_ ? 1 : target_.geometry.pixels();
-        return static_cast<int64_t>(taps_.size() + bias_.size()) * pixels;
+        return (starts_.back() + static_cast<int64_t>(bias_.size())) * pixels;
     }
 
     void run(const Kernels& kernels, const Memory& memory, int64_t part, int64_t parts) const override {
@@ -115,28 +115,40 @@ class ConvStep : public Step {
 
     bool dense() const override { return dense_; }
 
-    void choose(Paths paths, const std::function<double()>& seconds) override {
-        if (paths == Paths::sparse || one_number_ || taps_.empty()) return;
+    void choose_faster(const std::function<double()>& seconds) override {
+        if (one_number_ || taps_.empty()) return;
         merged_ = MergedTaps(taps_, starts_);
         const double waste = static_cast<double>(merged_.values.size()) / static_cast<double>(taps_.size());
-        if (paths == Paths::faster && waste < kMostWaste) {
+        if (waste < kMostWaste) {
             const double sparse = seconds();
             dense_ = true;
             dense_ = seconds() < sparse;
-        } else {
-            dense_ = paths == Paths::dense;
         }
-        if (!dense_) merged_ = MergedTaps();
+        forget_other();
+    }
+
+    void choose(bool dense) override {
+        if (!dense || one_number_ || taps_.empty()) return;
+        merged_ = MergedTaps(taps_, starts_);
+        dense_ = true;
+        forget_other();
     }
 
   private:
+    void forget_other() {
+        if (dense_)
+            taps_ = std::vector<Tap>();
+        else
+            merged_ = MergedTaps();
+    }
+
     Place source_, target_, residual_;
     bool has_residual_;
     std::vector<int32_t> channel_, starts_;
     std::vector<float> bias_, scale_, shift_;
     Activation activation_;
     bool one_number_;
-    std::vector<Tap> taps_;
+    std::vector<Tap> taps_;  // unless dense
     std::vector<uint32_t> mask_;
     bool dense_ = false;
     MergedTaps merged_;  // where dense

@@ -85,13 +85,6 @@ const float* for_all_lanes(const Program& program, const Array<float>& images) {
     return images.data();
 }
 
-Paths paths(const std::string& name) {
-    if (name == "faster") return Paths::faster;
-    if (name == "sparse") return Paths::sparse;
-    if (name == "dense") return Paths::dense;
-    throw nb::value_error("unknown paths");
-}
-
 }  // namespace
 }  // namespace sslprune
 
@@ -100,11 +93,10 @@ NB_MODULE(_kernels, module) {
     module.def("isas", &isas, "Sets of instructions that this machine can run, best first.");
     nb::class_<Program>(module, "Program")
         .def("__init__",
-             [](Program* self, int64_t floats, int64_t image, int64_t result, int64_t lanes, const std::string& isa,
-                const std::string& way) {
-                 new (self) Program(floats, image, result, lanes, named(isa), paths(way));
+             [](Program* self, int64_t floats, int64_t image, int64_t result, int64_t lanes, const std::string& isa) {
+                 new (self) Program(floats, image, result, lanes, named(isa));
              },
-             "floats"_a, "image"_a, "result"_a, "lanes"_a, "isa"_a, "paths"_a)
+             "floats"_a, "image"_a, "result"_a, "lanes"_a, "isa"_a)
         .def("convolve", &convolve, "source"_a, "target"_a, "residual"_a.none(), "channel"_a, "starts"_a, "offsets"_a,
              "values"_a, "bias"_a, "scale"_a, "shift"_a, "activation"_a)
         .def("split",
@@ -132,6 +124,7 @@ NB_MODULE(_kernels, module) {
                  self.tune(numbers);
              },
              "images"_a)
+        .def("choose", &Program::choose, "dense"_a)
         .def("times",
              [](Program& self, Array<float> images) {
                  const float* numbers = for_all_lanes(self, images);

@@ -13,7 +13,7 @@ namespace sslprune {
 class Program {
   public:
     // Runs `lanes` images at once in `floats` of memory; images and results of so many floats each.
-    Program(int64_t floats, int64_t image, int64_t result, int64_t lanes, const Kernels* kernels, Paths paths);
+    Program(int64_t floats, int64_t image, int64_t result, int64_t lanes, const Kernels* kernels);
 
     // Each throws std::out_of_range for what lies outside of the memory.
     void convolve(const ConvSpec& spec);
@@ -24,8 +24,10 @@ class Program {
     // Images and results one behind the other, a multiple of the lanes. Several of these are each one thread's work; a
     // single one is shared.
     void run(const float* images, float* results, int64_t count, int threads);
-    // Called once, after the last step: settles how each is computed, by timing on these images for all lanes.
+    // One of them once, after the last step: settles how each is computed, by timing on these images for all lanes; or
+    // which ones dense, of a program of the same network.
     void tune(const float* images);
+    void choose(const std::vector<bool>& dense);
     // Whether each step is computed dense.
     std::vector<bool> dense() const;
     // Seconds of each step for the images of all lanes on one thread: the fastest of a few runs.
@@ -46,7 +48,6 @@ class Program {
 
     int64_t floats_, image_, result_, lanes_;
     const Kernels* kernels_;
-    Paths paths_;
     std::vector<std::unique_ptr<Step>> steps_;
     std::mutex lock_;
     std::vector<std::shared_ptr<Block>> free_;

@@ -34,9 +34,6 @@ struct Memory {
     float* write(const Place& place) const { return place.start < 0 ? result : block + place.start; }
 };
 
-// Which way convolutions are computed: the faster, found out by timing; always one way, for tests.
-enum class Paths { faster, sparse, dense };
-
 class Step {
   public:
     virtual ~Step() = default;
@@ -44,8 +41,10 @@ class Step {
     virtual int64_t work() const = 0;
     // Part number `part` of `parts`; all of them together are the step, in any order.
     virtual void run(const Kernels& kernels, const Memory& memory, int64_t part, int64_t parts) const = 0;
-    // Settles how it is computed, if there are several ways; `seconds` times the one that is set.
-    virtual void choose(Paths, const std::function<double()>& seconds) { (void)seconds; }
+    // Settle how it is computed, if there are several ways: the faster, where `seconds` times the one that is set; or as
+    // told. At most one of them, once.
+    virtual void choose_faster(const std::function<double()>& seconds) { (void)seconds; }
+    virtual void choose(bool dense) { (void)dense; }
     virtual bool dense() const { return false; }
 };
 
