@@ -106,11 +106,11 @@ class Engine:
         return tuple(
             LayerCost(
                 step.layer,
-                "dense" if dense else _PATHS[type(step).__name__],
+                "dense" if way.name == "dense" else _PATHS[type(step).__name__],
                 step.macs if isinstance(step, ConvStep) else 0,
                 taken,
             )
-            for step, dense, taken in zip(compiled.plan.steps, compiled.program.dense, seconds, strict=True)
+            for step, way, taken in zip(compiled.plan.steps, compiled.program.ways, seconds, strict=True)
         )
 
     @property

@@ -19,8 +19,8 @@ VARIABLE = "SSLPRUNE_ISA"
 """Forces a set of instructions: avx512, avx2, neon or scalar."""
 
 
-Paths = Literal["faster", "sparse", "dense"] | Sequence[bool]
-"""Which way convolutions are computed: the faster, found out by timing; one way; or for each step whether dense."""
+Paths = Literal["fastest", "sparse", "short_strips", "dense"] | Sequence[Any]
+"""Which way convolutions are computed: the fastest, found out by timing; one way; or each step's of another program."""
 
 
 def isas() -> tuple[str, ...]:
@@ -46,22 +46,23 @@ def chosen_isa() -> str | None:
     return wanted
 
 
-def program(plan: Plan, *, isa: str | None = None, paths: Paths = "faster") -> Any:
+def program(plan: Plan, *, isa: str | None = None, paths: Paths = "fastest") -> Any:
     """A plan in the kernels' hands.
 
     Args:
         plan: What to run.
         isa: The set of instructions, one of `isas()`; the chosen one by default.
-        paths: Whether convolutions skip zeros ("sparse") or not ("dense"), all alike or as `dense` of a program of the
-            same steps says; by default what a short timing of each finds to be faster. The results are the same to the
-            last bit.
+        paths: Whether convolutions skip zeros ("sparse", or "short_strips" of a plane at once) or not ("dense"), all
+            alike or as `ways` of a program of the same steps says; by default what a short timing of each finds to be
+            the fastest. The results are the same to the last bit.
 
     Returns:
         An object with `run(images, results, threads)` (float32 [N, image], [N, result], C order; N a
-        multiple of the plan's lanes), `times(images)` (seconds a step) and `dense` (whether each step is).
+        multiple of the plan's lanes), `times(images)` (seconds a step) and `ways` (how each step is computed).
     """
     image, result = plan.image, plan.steps[-1].target
-    made = _module().Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa())  # type: ignore[union-attr]
+    module: Any = _module()
+    made = module.Program(plan.floats, _dense(image), _dense(result), plan.lanes, isa or chosen_isa())
     for step in plan.steps:
         source, target = _numbers(step.source), _numbers(step.target)
         match step:
@@ -75,10 +76,11 @@ def program(plan: Plan, *, isa: str | None = None, paths: Paths = "faster") -> A
                 made.max_pool(source, target, step.kernel, step.stride, step.padding, step.dilation)
             case AverageStep():
                 made.average(source, target)
-    if paths == "faster":
+    if paths == "fastest":
         made.tune(np.random.default_rng(0).standard_normal(_dense(image) * plan.lanes, np.float32))
     else:
-        made.choose([paths == "dense"] * len(plan.steps) if isinstance(paths, str) else list(paths))
+        way = getattr(module.Way, paths) if isinstance(paths, str) else None
+        made.choose(list(paths) if way is None else [way] * len(plan.steps))
     return made
 
 

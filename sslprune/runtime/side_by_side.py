@@ -36,7 +36,7 @@ class SideBySide:
     """A network, or its second part behind a first one that takes images one by one."""
 
     def __init__(
-        self, lowered: Lowered, before: int, isa: str | None, *, paths: tuple[Paths, Paths] = ("faster", "faster")
+        self, lowered: Lowered, before: int, isa: str | None, *, paths: tuple[Paths, Paths] = ("fastest", "fastest")
     ) -> None:
         """Cut `before` so many operations; 0 leaves the network whole. `paths` are those of the two parts."""
         head, tail = cut(lowered, before)
@@ -85,21 +85,21 @@ def _earliest(lowered: Lowered) -> int | None:
 
 def _fastest(lowered: Lowered, earliest: int, alone: Any, image: _Array, isa: str | None) -> SideBySide:
     """Cut at the best place by what each operation takes either way; the copies between the parts are left out."""
-    tail = cut(lowered, earliest)[1]
-    program = kernels.program(place(tail, LANES), isa=isa)
+    all_lanes = cut(lowered, earliest)[1]
+    program = kernels.program(place(all_lanes, LANES), isa=isa)
     # A tail's first operation is the copy that the cut added.
     added = int(earliest > 0)
-    together = program.times(_noise(tail))[added:]
+    together = program.times(_noise(all_lanes))[added:]
     one_by_one = [LANES * seconds for seconds in alone.times(image)]
     before = min(
         (before for before in (0, *cuts(lowered)) if before >= earliest),
         key=lambda before: _total(one_by_one, together, before, earliest),
     )
     # What was settled for each step holds wherever the network is cut.
-    last_copy = [False]
-    copy = [False] if before else []
-    dense = program.dense[added + before - earliest :]
-    return SideBySide(lowered, before, isa, paths=([*alone.dense[:before], *last_copy], [*copy, *dense]))
+    copy = alone.ways[-1:]
+    head = alone.ways[:before]
+    tail = program.ways[added + before - earliest :]
+    return SideBySide(lowered, before, isa, paths=([*head, *copy], [*copy, *tail] if before else tail))
 
 
 def _total(alone: Sequence[float], together: Sequence[float], before: int, earliest: int) -> float:

@@ -79,12 +79,13 @@ def test_any_convolution_is_what_torch_computes_on_every_set_of_instructions_ski
     exact = run(plan, images[:lanes].double().numpy()).reshape(expected[:lanes].shape)
     np.testing.assert_allclose(exact, expected[:lanes], rtol=0, atol=tolerance / 10)
     for isa in ISAS:
-        sparse, dense = (kernels.program(plan, isa=isa, paths=paths) for paths in ("sparse", "dense"))
-        found = _results(sparse, plan, images, threads=1)
+        ways: tuple[kernels.Paths, ...] = ("sparse", "short_strips", "dense")
+        programs = [kernels.program(plan, isa=isa, paths=paths) for paths in ways]
+        found = _results(programs[0], plan, images, threads=1)
         np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=tolerance, err_msg=isa)
-        for program in (sparse, dense):
+        for program in programs:
             again = _results(program, plan, images, threads=2)
-            np.testing.assert_array_equal(again, found, err_msg=f"{isa}: two threads or skipped zeros change bits")
+            np.testing.assert_array_equal(again, found, err_msg=f"{isa}: two threads or another way change bits")
 
 
 @needs_kernels
@@ -95,14 +96,14 @@ def test_few_zeros_are_not_skipped_and_many_are():
     with torch.no_grad():
         model[1].weight.mul_(torch.rand(model[1].weight.shape, generator=torch.Generator().manual_seed(0)) < 0.02)
     plan = _plan(model, torch.zeros(1, 3, 24, 24))
-    ways = dict(zip([step.layer for step in plan.steps], kernels.program(plan).dense, strict=True))
-    # The second's zeros are so many that merged rows are not even tried; of the first both ways are.
-    assert not ways["1"]
-    assert not any(kernels.program(plan, paths="sparse").dense)
-    assert all(
-        dense == isinstance(step, ConvStep)
-        for step, dense in zip(plan.steps, kernels.program(plan, paths="dense").dense, strict=True)
-    )
+    tuned = kernels.program(plan)
+    ways = dict(zip([step.layer for step in plan.steps], tuned.ways, strict=True))
+    # The second's zeros are so many that merged rows are not even tried; of the first all ways are.
+    assert ways["1"].name != "dense"
+    assert kernels.program(plan, paths=tuned.ways).ways == tuned.ways
+    for paths in ("sparse", "short_strips", "dense"):
+        for step, way in zip(plan.steps, kernels.program(plan, paths=paths).ways, strict=True):
+            assert way.name == (paths if isinstance(step, ConvStep) else "sparse")
 
 
 class Pools(nn.Module):

@@ -99,9 +99,11 @@ class ConvStep : public Step {
                            mask_.data(),
                            activation_,
                            static_cast<int64_t>(bias_.size()),
+                           way_ == Way::short_strips,
                            {merged_.starts.data(), merged_.offsets.data(), merged_.values.data()}};
         const int64_t blocks = target_.geometry.pixels() / kBlock;
-        const auto& starts = dense_ ? merged_.starts : starts_;
+        const bool dense = way_ == Way::dense;
+        const auto& starts = dense ? merged_.starts : starts_;
         const int64_t rows = static_cast<int64_t>(starts.size()) - 1;
         // Long planes are cut, so that each part reads every tap but its own pixels; of short ones rows are dealt out.
         const bool cut = !one_number_ && blocks >= 16 * parts;
@@ -110,33 +112,37 @@ class ConvStep : public Step {
         if (one_number_)
             kernels.dot(conv, first, last);
         else
-            (dense_ ? kernels.convolve_merged : kernels.convolve)(conv, first, last, share.first, share.last);
+            (dense ? kernels.convolve_merged : kernels.convolve)(conv, first, last, share.first, share.last);
     }
 
-    bool dense() const override { return dense_; }
+    Way way() const override { return way_; }
 
-    void choose_faster(const std::function<double()>& seconds) override {
+    void choose_fastest(const std::function<double()>& seconds) override {
         if (one_number_ || taps_.empty()) return;
         merged_ = MergedTaps(taps_, starts_);
         const double waste = static_cast<double>(merged_.values.size()) / static_cast<double>(taps_.size());
-        if (waste < kMostWaste) {
-            const double sparse = seconds();
-            dense_ = true;
-            dense_ = seconds() < sparse;
+        Way best = Way::sparse;
+        double least = seconds();
+        for (const Way way : {Way::short_strips, Way::dense}) {
+            if (way == Way::dense && waste >= kMostWaste) continue;
+            way_ = way;
+            const double taken = seconds();
+            if (taken < least) best = way, least = taken;
         }
-        forget_other();
+        way_ = best;
+        forget_others();
     }
 
-    void choose(bool dense) override {
-        if (!dense || one_number_ || taps_.empty()) return;
-        merged_ = MergedTaps(taps_, starts_);
-        dense_ = true;
-        forget_other();
+    void choose(Way way) override {
+        if (one_number_ || taps_.empty()) return;
+        if (way == Way::dense) merged_ = MergedTaps(taps_, starts_);
+        way_ = way;
+        forget_others();
     }
 
   private:
-    void forget_other() {
-        if (dense_)
+    void forget_others() {
+        if (way_ == Way::dense)
             taps_ = std::vector<Tap>();
         else
             merged_ = MergedTaps();
@@ -150,7 +156,7 @@ class ConvStep : public Step {
     bool one_number_;
     std::vector<Tap> taps_;  // unless dense
     std::vector<uint32_t> mask_;
-    bool dense_ = false;
+    Way way_ = Way::sparse;
     MergedTaps merged_;  // where dense
 };
 

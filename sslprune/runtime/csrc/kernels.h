@@ -51,6 +51,7 @@ struct Conv {
     const uint32_t* mask;    // by pixel: all ones inside of the map, 0 between its rows
     Activation activation;
     int64_t rows;
+    bool short_strips;  // a third of the registers: where what the taps read of all channels leaves the nearest cache
     Merged merged;
 };
 

@@ -16,14 +16,6 @@ static inline float activated(float x, Activation activation) {
     }
 }
 
-static inline float lowest(Activation activation) {
-    return activation == Activation::relu || activation == Activation::relu6 ? 0.0f : -kInfinity;
-}
-
-static inline float highest(Activation activation) {
-    return activation == Activation::relu6 ? 6.0f : kInfinity;
-}
-
 // What follows the sum: batch norm, residual, activation, and zeros between the map's rows.
 template <int S>
 static inline void finish(const Conv& conv, int64_t row, int64_t pixel, Vec* sum) {
@@ -39,10 +31,16 @@ static inline void finish(const Conv& conv, int64_t row, int64_t pixel, Vec* sum
     }
     float* target = conv.target + channel * conv.target_plane + pixel;
     // This way round, not-a-number stays what it is.
-    const Vec low = Vec::all(lowest(conv.activation)), high = Vec::all(highest(conv.activation));
+    if (conv.activation == Activation::relu || conv.activation == Activation::relu6) {
+        SSLPRUNE_UNROLL(32)
+        for (int s = 0; s < S; ++s) sum[s] = Vec::max(Vec::all(0.0f), sum[s]);
+    }
+    if (conv.activation == Activation::relu6) {
+        SSLPRUNE_UNROLL(32)
+        for (int s = 0; s < S; ++s) sum[s] = Vec::min(Vec::all(6.0f), sum[s]);
+    }
     SSLPRUNE_UNROLL(32)
-    for (int s = 0; s < S; ++s)
-        Vec::masked(Vec::min(high, Vec::max(low, sum[s])), mask + s * Vec::width).store(target + s * Vec::width);
+    for (int s = 0; s < S; ++s) Vec::masked(sum[s], mask + s * Vec::width).store(target + s * Vec::width);
     if (conv.activation == Activation::silu)
         for (int64_t x = 0; x < S * Vec::width; ++x) target[x] = activated(target[x], Activation::silu);
 }
@@ -81,8 +79,9 @@ static void convolve(const Conv& conv, int64_t first_row, int64_t last_row, int6
     constexpr int64_t each = kBlock / Vec::width;
     int64_t vector = first * each;
     const int64_t end = last * each;
+    const int64_t most = conv.short_strips ? Vec::strip / 3 : Vec::strip;
     // Strips of nearly equal length: a short one at the end would read every tap for few sums.
-    for (int64_t strips = (end - vector + Vec::strip - 1) / Vec::strip; strips > 0; --strips) {
+    for (int64_t strips = (end - vector + most - 1) / most; strips > 0; --strips) {
         const int64_t length = (end - vector + strips - 1) / strips;
         strip_of<Vec::strip>(length, conv, first_row, last_row, vector * Vec::width);
         vector += length;

@@ -91,6 +91,10 @@ const float* for_all_lanes(const Program& program, const Array<float>& images) {
 NB_MODULE(_kernels, module) {
     using namespace sslprune;
     module.def("isas", &isas, "Sets of instructions that this machine can run, best first.");
+    nb::enum_<Way>(module, "Way", "How a convolution is computed; all ways give the same bits.")
+        .value("sparse", Way::sparse)
+        .value("short_strips", Way::short_strips)
+        .value("dense", Way::dense);
     nb::class_<Program>(module, "Program")
         .def("__init__",
              [](Program* self, int64_t floats, int64_t image, int64_t result, int64_t lanes, const std::string& isa) {
@@ -124,7 +128,7 @@ NB_MODULE(_kernels, module) {
                  self.tune(numbers);
              },
              "images"_a)
-        .def("choose", &Program::choose, "dense"_a)
+        .def("choose", &Program::choose, "ways"_a)
         .def("times",
              [](Program& self, Array<float> images) {
                  const float* numbers = for_all_lanes(self, images);
@@ -132,6 +136,6 @@ NB_MODULE(_kernels, module) {
                  return self.times(numbers);
              },
              "images"_a)
-        .def_prop_ro("dense", &Program::dense)
+        .def_prop_ro("ways", &Program::ways)
         .def_prop_ro("isa", &Program::isa);
 }

@@ -176,17 +176,17 @@ class Program::Stopwatch {
 
 void Program::tune(const float* images) {
     const Stopwatch watch(*this, images);
-    for (const auto& step : steps_) step->choose_faster([&] { return watch.fastest(*step); });
+    for (const auto& step : steps_) step->choose_fastest([&] { return watch.fastest(*step); });
 }
 
-void Program::choose(const std::vector<bool>& dense) {
-    if (dense.size() != steps_.size()) throw std::out_of_range("a choice is needed for each step");
-    for (size_t step = 0; step < steps_.size(); ++step) steps_[step]->choose(dense[step]);
+void Program::choose(const std::vector<Way>& ways) {
+    if (ways.size() != steps_.size()) throw std::out_of_range("a way is needed for each step");
+    for (size_t step = 0; step < steps_.size(); ++step) steps_[step]->choose(ways[step]);
 }
 
-std::vector<bool> Program::dense() const {
-    std::vector<bool> found;
-    for (const auto& step : steps_) found.push_back(step->dense());
+std::vector<Way> Program::ways() const {
+    std::vector<Way> found;
+    for (const auto& step : steps_) found.push_back(step->way());
     return found;
 }
 

@@ -25,11 +25,10 @@ class Program {
     // single one is shared.
     void run(const float* images, float* results, int64_t count, int threads);
     // One of them once, after the last step: settles how each is computed, by timing on these images for all lanes; or
-    // which ones dense, of a program of the same network.
+    // the ways of another program of the same network.
     void tune(const float* images);
-    void choose(const std::vector<bool>& dense);
-    // Whether each step is computed dense.
-    std::vector<bool> dense() const;
+    void choose(const std::vector<Way>& ways);
+    std::vector<Way> ways() const;
     // Seconds of each step for the images of all lanes on one thread: the fastest of a few runs.
     std::vector<double> times(const float* images);
 

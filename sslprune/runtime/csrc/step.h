@@ -34,6 +34,9 @@ struct Memory {
     float* write(const Place& place) const { return place.start < 0 ? result : block + place.start; }
 };
 
+// How a convolution is computed; all ways give the same bits.
+enum class Way : int32_t { sparse, short_strips, dense };
+
 class Step {
   public:
     virtual ~Step() = default;
@@ -41,11 +44,11 @@ class Step {
     virtual int64_t work() const = 0;
     // Part number `part` of `parts`; all of them together are the step, in any order.
     virtual void run(const Kernels& kernels, const Memory& memory, int64_t part, int64_t parts) const = 0;
-    // Settle how it is computed, if there are several ways: the faster, where `seconds` times the one that is set; or as
+    // Settle how it is computed, if there are several ways: the fastest, where `seconds` times the one that is set; or as
     // told. At most one of them, once.
-    virtual void choose_faster(const std::function<double()>& seconds) { (void)seconds; }
-    virtual void choose(bool dense) { (void)dense; }
-    virtual bool dense() const { return false; }
+    virtual void choose_fastest(const std::function<double()>& seconds) { (void)seconds; }
+    virtual void choose(Way way) { (void)way; }
+    virtual Way way() const { return Way::sparse; }
 };
 
 struct ConvSpec {
