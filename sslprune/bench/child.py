@@ -16,7 +16,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +41,7 @@ def sslprune(job: Job) -> Opened:
 
     def compiled(model: Any) -> Call:
         engine: Call = runtime.compile(model, threads=job["threads"], batch=job["batch"])
+        del model  # as in `engine = sslprune.compile(sslprune.load(NAME))`: nobody else holds it
         engines.append(engine)
         engines[0].compile(job["size"], job["size"])
         return engine
@@ -215,9 +215,9 @@ def opened(job: Job) -> tuple[Callable[[], list[Any]], Job]:
 
 
 def _made(read: Callable[[], Any], compiled: Callable[[Any], Call]) -> tuple[Call, float, float]:
-    """The call alone: what was read of the network may go."""
-    network, read_s = _timed(read)
-    call, compile_s = _timed(partial(compiled, network))
+    """The call alone; what was read of the network is in the engine's hands, which may let it go."""
+    network, read_s = _timed(lambda: [read()])
+    call, compile_s = _timed(lambda: compiled(network.pop()))
     return call, read_s, compile_s
 
 

@@ -102,4 +102,4 @@ def use_counts(graph: Graph) -> Mapping[str, int]:
 
 
 def _sums(weight: Tensor) -> Tensor:
-    return weight.double().flatten(2).sum(2) if weight.ndim > 2 else weight.double()
+    return weight.flatten(2).sum(2, dtype=torch.float64) if weight.ndim > 2 else weight.double()

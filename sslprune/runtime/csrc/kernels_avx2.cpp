@@ -31,7 +31,7 @@ struct Vec {
 
 const Kernels* kernels_avx2() {
     static const Kernels set = {"avx2", avx2::convolve, avx2::convolve_merged,
-                                 avx2::dot, avx2::max_pool, avx2::average};
+                                 avx2::dot, avx2::max_pool, avx2::average, avx2::every_second};
     return &set;
 }
 

@@ -31,7 +31,7 @@ struct Vec {
 
 const Kernels* kernels_avx512() {
     static const Kernels set = {"avx512", avx512::convolve, avx512::convolve_merged,
-                                 avx512::dot, avx512::max_pool, avx512::average};
+                                 avx512::dot, avx512::max_pool, avx512::average, avx512::every_second};
     return &set;
 }
 

@@ -171,6 +171,10 @@ static void dot(const Conv& conv, int64_t first_row, int64_t last_row) {
     }
 }
 
+static void every_second(const float* read, float* write, int64_t count) {
+    for (int64_t x = 0; x < count; ++x) write[x] = read[2 * x];
+}
+
 static inline float larger(float a, float b) { return (b > a || b != b) ? b : a; }
 
 static void max_pool(const Pool& pool, int64_t first, int64_t last) {

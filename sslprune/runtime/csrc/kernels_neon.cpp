@@ -30,7 +30,7 @@ struct Vec {
 
 const Kernels* kernels_neon() {
     static const Kernels set = {"neon", neon::convolve, neon::convolve_merged,
-                                 neon::dot, neon::max_pool, neon::average};
+                                 neon::dot, neon::max_pool, neon::average, neon::every_second};
     return &set;
 }
 

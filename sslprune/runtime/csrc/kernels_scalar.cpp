@@ -43,7 +43,7 @@ struct Vec {
 
 const Kernels* kernels_scalar() {
     static const Kernels set = {"scalar", scalar::convolve, scalar::convolve_merged,
-                                 scalar::dot, scalar::max_pool, scalar::average};
+                                 scalar::dot, scalar::max_pool, scalar::average, scalar::every_second};
     return &set;
 }
 
