@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -134,13 +135,14 @@ int main(int count, char** arguments) {
     int plans = 0;
     for (const Kernels* kernels : usable_kernels()) {
         if (--sets < 0) break;
-        for (const Paths paths : {Paths::sparse, Paths::dense, Paths::faster}) {
+        for (const std::optional<Way> way :
+             {std::optional(Way::sparse), std::optional(Way::short_strips), std::optional(Way::dense), std::optional<Way>()}) {
             Reader in{std::ifstream(arguments[1])};
             std::unique_ptr<Program> program;
             for (std::string word = in.word(); !word.empty(); word = in.word()) {
                 if (word == "program") {
                     const int64_t floats = in.number(), image = in.number(), result = in.number(), lanes = in.number();
-                    program = std::make_unique<Program>(floats, image, result, lanes, kernels, paths);
+                    program = std::make_unique<Program>(floats, image, result, lanes, kernels);
                 } else if (word == "convolve") {
                     convolve(in, *program);
                 } else if (word == "split") {
@@ -151,7 +153,11 @@ int main(int count, char** arguments) {
                 } else if (word == "max_pool" || word == "average") {
                     pool(in, *program, word == "max_pool");
                 } else if (word == "tune") {
-                    program->tune(in.floats().data());
+                    const std::vector<float> images = in.floats();
+                    if (way)
+                        program->choose(std::vector<Way>(program->ways().size(), *way));
+                    else
+                        program->tune(images.data());
                 } else if (word == "run") {
                     const std::vector<float> images = in.floats(), expected = in.floats(), tolerance = in.floats();
                     if (!check(*program, images, expected, tolerance[0])) return 1;
