@@ -196,7 +196,9 @@ class _Trial:
         mask = mask.to(next(network.parameters()).device)
         kept = snapshot(network)
         optimizer = optim.build(training, network.parameters())
-        step = Stepper(self.learner, optimizer, mask, self.weights, compile=training.compile)
+        step = Stepper(
+            self.learner, optimizer, mask, self.weights, compile=training.compile, precision=training.precision
+        )
         losses = []
         for update in range(whole.start, whole.start + self.updates):
             batch, draws = self.data(this.number, update)

@@ -175,6 +175,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "padding": 3,
         "flip": False,
         "compile": True,
+        "precision": "bf16",
     },
     "ladder": {
         "rungs": (0.5,),

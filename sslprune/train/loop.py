@@ -127,7 +127,9 @@ class Loop:
         elif span.snapshot == span.start:
             kept = snapshot(learner)
 
-        step = Stepper(learner, optimizer, mask, weights, compile=self.training.compile)
+        step = Stepper(
+            learner, optimizer, mask, weights, compile=self.training.compile, precision=self.training.precision
+        )
         saved = logged = time.monotonic()
         images, waited = 0, 0.0
         with self.log.bar(total=span.total, initial=update, label=span.label) as bar:
@@ -218,12 +220,14 @@ class Stepper:
         weights: Mapping[str, nn.Parameter],
         *,
         compile: bool = False,
+        precision: str = "fp32",
     ) -> None:
         learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         learner.train()
         self.learner, self.optimizer, self.weights = learner, optimizer, weights
         self.mask = None if mask.kept == mask.prunable else mask
         self.device = next(learner.parameters()).device
+        self.precision = precision
         together = distributed.together(learner, self.device)
         self.forward = torch.compile(together) if compile else together
 
@@ -231,7 +235,7 @@ class Stepper:
         """Make one update at this learning rate; returns the loss and the outputs of the own views, detached."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with _precision(views.device):
+        with _autocast(views.device, self.precision):
             outputs = self.forward(views.contiguous(memory_format=torch.channels_last))
         loss = self.learner.pretext.loss(_at_least_single(outputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
@@ -243,9 +247,10 @@ class Stepper:
         return loss.detach(), outputs.detach()
 
 
-def _precision(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 autocast on CUDA; the CPU trains in fp32, so that a run is the same on every CPU that has the memory."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """bfloat16 on CUDA, and on a CPU where the recipe says so."""
+    half = device.type == "cuda" or precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
 
 
 def _at_least_single(outputs: Tensor) -> Tensor:

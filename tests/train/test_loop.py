@@ -32,6 +32,7 @@ TOTAL, K = 7, 3
 SGD = Training(Step(TOTAL, "it"), lr=0.1, nesterov=True, weight_decay=0.01, warmup=Step(2, "it"))
 ADAM = replace(SGD, optimizer="adam", nesterov=False, lr=0.01)
 CONSTANT = replace(SGD, schedule="constant", warmup=Step(0, "it"))
+HALF = replace(SGD, precision="bf16")
 
 
 class Data(DeviceLoader):
@@ -105,7 +106,7 @@ def train(
     return bits(net.state_dict()), bits(kept)
 
 
-@pytest.mark.parametrize("training", [SGD, ADAM], ids=["sgd", "adam"])
+@pytest.mark.parametrize("training", [SGD, ADAM, HALF], ids=["sgd", "adam", "bf16"])
 @pytest.mark.parametrize("keep", [1.0, 0.3])
 def test_interrupted_anywhere_and_resumed_equals_never_interrupted(
     tmp_path: Path, training: Training, keep: float
@@ -120,6 +121,18 @@ def test_interrupted_anywhere_and_resumed_equals_never_interrupted(
     rows = jsonl.read(tmp_path / "each" / "log.jsonl")
     assert [row["update"] for row in rows if row["event"] == "resumed"] == [*range(1, TOTAL)]
     assert [path.name for path in (tmp_path / "each" / "rounds").iterdir()] == ["00.pt"]
+
+
+def test_half_precision_is_of_the_products_alone(tmp_path: Path) -> None:
+    """Weights and running statistics stay fp32, and learn nearly what they learn in fp32."""
+    half, full = learner(), learner()
+    for net, training, name in ((half, HALF, "half"), (full, SGD, "full")):
+        this = loop(tmp_path / name, training)
+        this.train(net, weights_of(net), prune(weights_of(net), 1.0), Span(0, 0, TOTAL))
+    for (name, found), wanted in zip(half.state_dict().items(), full.state_dict().values(), strict=True):
+        assert found.dtype == wanted.dtype, name
+        assert torch.allclose(found.double(), wanted.double(), atol=0.05), name
+    assert not torch.equal(half.backbone[0].weight, full.backbone[0].weight)
 
 
 def test_what_a_pretext_remembers_is_resumed_and_rewound_bit_for_bit(tmp_path: Path) -> None:
